@@ -1,0 +1,47 @@
+"""prefcal: is your preference model honest, what does its dishonesty cost, and how is it mended?
+
+Public names load on first use, so that ``import prefcal`` brings numpy only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Outcomes": "prefcal.data.outcomes",
+    "PlackettLuce": "prefcal.distributions.plackett_luce",
+    "Mallows": "prefcal.distributions.mallows",
+    "BabingtonSmith": "prefcal.distributions.babington_smith",
+    "Categorical": "prefcal.distributions.categorical",
+    "Pairwise": "prefcal.distributions.pairwise",
+    "Samples": "prefcal.distributions.samples",
+    "Marginal": "prefcal.distributions.base",
+    "View": "prefcal.views",
+    "Notion": "prefcal.notions.notion",
+    "lattice": "prefcal.notions.lattice",
+    "Population": "prefcal.notions.population",
+    "audit": "prefcal.audit",
+    "Audit": "prefcal.audit",
+    "Result": "prefcal.result",
+    "read": "prefcal.data.readers",
+    "PrefcalError": "prefcal.errors",
+    "DataError": "prefcal.errors",
+    "UsageError": "prefcal.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'prefcal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

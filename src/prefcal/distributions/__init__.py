@@ -1,0 +1,1 @@
+"""Distributions over rankings: probabilities, exact marginals, samples."""

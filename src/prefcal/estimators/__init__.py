@@ -1,0 +1,1 @@
+"""From forecasts and outcomes to numbers: events, cell tables, null laws, intervals."""

@@ -1,0 +1,1 @@
+"""Calibration notions: views, givens, implications, exact populations, witnesses."""

@@ -1,0 +1,1 @@
+"""Label rankers: scikit-learn estimators that predict distributions over rankings."""

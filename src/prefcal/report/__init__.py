@@ -1,0 +1,1 @@
+"""An audit shown to people: terminal, HTML, figures."""
