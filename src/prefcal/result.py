@@ -145,38 +145,5 @@ class Result:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class InputInfo:
-    """Where a model's scores came from (design 4.4 ``inputs``); ``notes`` are warnings of the reader."""
-
-    path: str
-    sha256: str
-    format: str
-    n_instances: int
-    n_items: tuple[int, int]
-    n_skipped: int
-    outcome: str
-    items: str
-    model: str
-    skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def record(self) -> dict[str, Any]:
-        """The JSON entry."""
-        return {
-            "path": self.path,
-            "sha256": self.sha256,
-            "format": self.format,
-            "model": self.model,
-            "n_instances": self.n_instances,
-            "n_items": list(self.n_items),
-            "n_skipped": self.n_skipped,
-            "outcome": self.outcome,
-            "items": self.items,
-            "skipped": list(self.skipped),
-            "notes": list(self.notes),
-        }
-
-
 def _number(x: float) -> float | None:
     return float(x) if math.isfinite(x) else None

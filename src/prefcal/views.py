@@ -153,7 +153,7 @@ class View:
             k = m if self.kind == "full" else self.k
             return permutation_index(o[..., :k], m)[..., None]
         if self.kind == "topset":
-            return _combination_index(np.sort(o[..., : self.k], axis=-1), m)[..., None]
+            return combination_index(np.sort(o[..., : self.k], axis=-1), m)[..., None]
         place = np.argsort(o, axis=-1)  # place[a] = 0-based rank of item a
         if self.kind == "position":
             return place
@@ -171,7 +171,8 @@ def permutation_index(prefix: IntArray, m: int) -> IntArray:
     return index
 
 
-def _combination_index(sets: IntArray, m: int) -> IntArray:
+def combination_index(sets: IntArray, m: int) -> IntArray:
+    """Lexicographic index of sorted k-subsets of 0..m-1 among all of them, shape (...,)."""
     k = sets.shape[-1]
     index = np.full(sets.shape[:-1], math.comb(m, k) - 1, dtype=np.intp)
     binomials = np.array([[math.comb(a, t) for t in range(k + 1)] for a in range(m + 1)], dtype=np.intp)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from prefcal.data.ragged import FloatArray, IntArray, Ragged, as_array, as_ragged
+from prefcal.data.ragged import FloatArray, IntArray, Ragged, as_array, as_ragged, unwrap
 from prefcal.errors import DataError, UsageError
 
 Ties = Literal["unknown", "equal"]
@@ -46,7 +46,13 @@ class Outcomes:
         return len(self.ranks)
 
     def __getitem__(self, index: Any) -> Outcomes:
-        return Outcomes(self.ranks.take(index), self.ties, np.atleast_1d(self.instance[index]))
+        """Some records. One record an instance: they are numbered anew, so that ``h[rows]`` goes with ``y[rows]``.
+        Several records an instance (:meth:`from_pairs`): they keep the number of their forecast.
+        """
+        ranks = self.ranks.take(index)
+        if (self.instance == np.arange(len(self))).all():
+            return Outcomes(ranks, self.ties, np.arange(len(ranks), dtype=np.intp))
+        return Outcomes(ranks, self.ties, np.atleast_1d(self.instance[index]))
 
     @property
     def n_items(self) -> int:
@@ -157,24 +163,32 @@ class Outcomes:
         ------
         DataError
             For an index outside the instance's items, an empty set, or a repeated index.
+
+        Examples
+        --------
+        >>> Outcomes.from_best([0, [0, 2]], n_items=3).dense().tolist()
+        [[1.0, 2.0, 2.0], [1.0, 2.0, 1.0]]
         """
-        sets = [np.atleast_1d(np.asarray(b)) for b in best]
-        sizes = np.broadcast_to(np.asarray(n_items, dtype=np.intp), (len(sets),))
+        chosen = _index_sets(best)
+        sizes = np.asarray(n_items)
+        if sizes.dtype.kind not in "iu" or sizes.ndim > 1 or (sizes.ndim == 1 and len(sizes) != len(chosen)):
+            raise DataError(
+                f"n_items must be a whole number, or one for each of the {len(chosen)} instances, got {n_items!r}"
+            )
+        sizes = np.broadcast_to(sizes.astype(np.intp), (len(chosen),))
+        rows = np.repeat(np.arange(len(chosen)), chosen.sizes)
+        for wrong, why in best_problems(chosen, sizes):
+            if wrong.any():
+                at = int(np.flatnonzero(wrong)[0])
+                got = chosen.values[chosen.offsets[at] : chosen.offsets[at + 1]]
+                shown = [int(x) if x == np.round(x) else float(x) for x in got[:12]]
+                raise DataError(f"best = {shown} {why(at)}", row=f"instance {at}", field="best")
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
-        values = np.full(offsets[-1], 2.0)
-        for i, s in enumerate(sets):
-            if s.ndim != 1 or s.size == 0 or s.dtype.kind not in "iu" or len(np.unique(s)) != len(s):
-                raise DataError(
-                    f"best must be an index or a set of distinct indices, got {s.tolist()!r}",
-                    row=f"instance {i}",
-                    field="best",
-                )
-            if s.min() < 0 or s.max() >= sizes[i]:
-                raise DataError(
-                    f"best = {s.tolist()} is outside 0..{sizes[i] - 1}", row=f"instance {i}", field="best"
-                )
-            values[offsets[i] + s] = 1.0
-        return cls._build(Ragged(values, offsets, None, int(sizes.max(initial=0))), "unknown")
+        ranks = np.full(offsets[-1], 2.0)
+        ranks[offsets[rows] + chosen.values.astype(np.intp)] = 1.0
+        # A set of all items leaves a single bucket, whose rank is 1: the ranks are dense as they are.
+        ragged = Ragged(ranks, offsets, None, int(sizes.max(initial=0)))
+        return cls(ragged, "unknown", np.arange(len(chosen), dtype=np.intp))
 
     @classmethod
     def from_pairs(cls, pairs: Any, *, n_items: int) -> Outcomes:
@@ -216,13 +230,15 @@ class Outcomes:
     @classmethod
     def _build(cls, keys: Ragged, ties: Ties) -> Outcomes:
         """Turn sort keys (smaller = better, NaN = unranked) into dense ranks row by row."""
+        if _strict(keys):  # already what we want
+            return cls(keys, ties, np.arange(len(keys), dtype=np.intp))
         rows = np.repeat(np.arange(len(keys)), keys.sizes)
         ranked = ~np.isnan(keys.values)
         seen = np.bincount(rows[ranked], minlength=len(keys))
         if (seen == 0).any():
             at = int(np.flatnonzero(seen == 0)[0])
             raise DataError("no item is ranked", row=f"instance {at}")
-        order = np.lexsort((keys.values, rows))  # NaN sorts last within its row
+        order = _order_in_rows(keys)  # NaN sorts last within its row
         sorted_keys, sorted_rows = keys.values[order], rows[order]
         new_row = np.concatenate([[True], sorted_rows[1:] != sorted_rows[:-1]])
         new_bucket = new_row | np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])
@@ -238,44 +254,126 @@ def _row_of(ragged: Ragged, flat: int) -> int:
     return int(np.searchsorted(ragged.offsets, flat, side="right")) - 1
 
 
-def _check_ranks(ragged: Ragged) -> None:
+def _strict(ragged: Ragged) -> bool:
+    """Whether every row is a permutation of 1..m: the common case of complete rankings, told without sorting."""
+    m = ragged.n_columns
+    if not ragged.is_dense or not 1 <= m <= 62 or len(ragged) == 0:
+        return False
     values = ragged.values
-    rows = np.repeat(np.arange(len(ragged)), ragged.sizes)
+    if not (values.min() == 1 and values.max() == m):  # also False for NaN
+        return False
+    whole = values.astype(np.int64)
+    if not np.array_equal(whole, values):
+        return False
+    seen = np.bitwise_or.reduce(np.left_shift(1, whole).reshape(-1, m), axis=1)
+    return bool((seen == (1 << (m + 1)) - 2).all())
+
+
+def _order_in_rows(ragged: Ragged) -> IntArray:
+    """Index that sorts the flat values within each row, rows staying in place; NaN last."""
+    if ragged.is_dense:  # several times faster than a lexsort over everything
+        m = max(ragged.n_columns, 1)
+        within = np.argsort(ragged.values.reshape(-1, m), axis=1, kind="stable")
+        order: IntArray = (within + np.arange(len(within))[:, None] * m).reshape(-1)
+        return order
+    return np.lexsort((ragged.values, np.repeat(np.arange(len(ragged)), ragged.sizes)))
+
+
+def _index_sets(best: Any) -> Ragged:
+    """Indices of the best items, one row an instance, from integers, arrays or collections of integers."""
+    if isinstance(best, Ragged):
+        return best
+    best = unwrap(best)
+    if isinstance(best, np.ndarray) and best.dtype.kind in "iu" and best.ndim in (1, 2):
+        array = best[:, None] if best.ndim == 1 else best
+        return Ragged.from_dense(array.astype(np.float64), drop_nan=False)
+    if not isinstance(best, Iterable) or isinstance(best, str | bytes):
+        raise DataError(f"best must hold an index or a set of indices for each instance, got {best!r}")
+    rows = [list(b) if isinstance(b, Iterable) and not isinstance(b, str | bytes) else [b] for b in best]
+    for i, row in enumerate(rows):
+        if not all(isinstance(x, int | np.integer) and not isinstance(x, bool | np.bool_) for x in row):
+            raise DataError(
+                f"best must be an index or a set of distinct indices, got {row[:12]!r}",
+                row=f"instance {i}",
+                field="best",
+            )
+    return Ragged.from_rows(rows)
+
+
+def best_problems(chosen: Ragged, sizes: IntArray) -> list[tuple[npt.NDArray[np.bool_], Callable[[int], str]]]:
+    """What is wrong with sets of best items: masks of instances, each with the words for instance i.
+
+    Parameters
+    ----------
+    chosen
+        Indices of the best items, one row an instance.
+    sizes
+        (n,) number of items of each instance.
+    """
+    n = len(chosen)
+    rows = np.repeat(np.arange(n), chosen.sizes)
+    values = chosen.values
+    with np.errstate(invalid="ignore"):
+        outside = ~((values == np.round(values)) & (values >= 0) & (values < sizes[rows]))
+    order = np.lexsort((values, rows))
+    twice = (np.diff(values[order]) == 0) & (np.diff(rows[order]) == 0)
+    repeated = rows[order][1:][twice]
+    return [
+        (chosen.sizes == 0, lambda i: "is empty: at least one item must be best"),
+        (np.bincount(rows[outside], minlength=n) > 0, lambda i: f"is not of 0..{sizes[i] - 1} (counted from 0)"),
+        (np.bincount(repeated, minlength=n) > 0, lambda i: "names an item twice"),
+    ]
+
+
+def _check_ranks(ragged: Ragged) -> None:
+    for wrong, why in rank_problems(ragged):
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise DataError(why(at), row=f"instance {at}", field="ranks")
+
+
+def rank_problems(ragged: Ragged) -> list[tuple[npt.NDArray[np.bool_], Callable[[int], str]]]:
+    """What is wrong with ranks: masks of instances, each with the words for instance i.
+
+    Allowed in an instance are dense ranks (1,2,2,3), standard competition ranks (1,2,2,4), modified ones (1,3,3,4)
+    and mid-ranks (1,2.5,2.5,4), of the ranked items; NaN = not ranked.
+    """
+    if _strict(ragged):
+        return []
+    values = ragged.values
+    n = len(ragged)
+    rows = np.repeat(np.arange(n), ragged.sizes)
     ranked = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         bad = ranked & ~((values >= 1) & (np.abs(values) < np.inf) & (2 * values == np.round(2 * values)))
-    if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"rank {values[at]:g} is not allowed: ranks are 1, 2, ... with 1 = best (mid-ranks such as 1.5 for ties)",
-            row=f"instance {rows[at]}",
-            field="ranks",
+
+    def show_bad(i: int) -> str:
+        first = values[ragged.offsets[i] : ragged.offsets[i + 1]][bad[ragged.offsets[i] : ragged.offsets[i + 1]]][0]
+        return f"rank {first:g} is not allowed: ranks are 1, 2, ... with 1 = best (mid-ranks such as 1.5 for ties)"
+
+    def show_gap(i: int) -> str:
+        row = values[ragged.offsets[i] : ragged.offsets[i + 1]]
+        return (
+            f"ranks {[None if np.isnan(x) else float(x) for x in row[:12]]} have a gap that no tie explains; "
+            "use 1, 2, ... in each instance (or ratings, if only the order of the numbers matters)"
         )
-    # Allowed rank systems: dense (1,2,2,3), standard (1,2,2,4), modified (1,3,3,4) and mid-ranks (1,2.5,2.5,4).
-    order = np.lexsort((values, rows))
-    v, r = values[order], rows[order]
-    keep = ~np.isnan(v)
-    v, r = v[keep], r[keep]
-    if len(v) == 0:
-        return
-    starts = np.flatnonzero(np.concatenate([[True], (v[1:] != v[:-1]) | (r[1:] != r[:-1])]))
-    size = np.diff(np.concatenate([starts, [len(v)]]))
-    row, value = r[starts], v[starts]
-    first = np.concatenate([[True], row[1:] != row[:-1]])
-    bucket_number = np.arange(len(row)) - np.maximum.accumulate(np.where(first, np.arange(len(row)), 0)) + 1
-    row_start = np.searchsorted(r, row)  # place of the row's first ranked value
-    before = starts - row_start  # items in better buckets
-    n_rows = len(ragged)
-    fits = np.zeros(n_rows, dtype=bool)
-    for expected in (bucket_number, before + 1, before + size, before + (size + 1) / 2):
-        wrong = np.bincount(row, weights=value != expected, minlength=n_rows)
-        fits |= wrong == 0
-    if not fits.all():
-        at = int(np.flatnonzero(~fits)[0])
-        shown = values[ragged.offsets[at] : ragged.offsets[at + 1]]
-        raise DataError(
-            f"ranks {[None if np.isnan(x) else float(x) for x in shown[:12]]} have a gap that no tie explains; "
-            "use 1, 2, ... in each instance (or ratings, if only the order of the numbers matters)",
-            row=f"instance {at}",
-            field="ranks",
-        )
+
+    order = _order_in_rows(ragged)
+    keep = ranked[order]
+    v, r = values[order][keep], rows[order][keep]
+    fits = np.ones(n, dtype=bool)
+    if len(v):
+        starts = np.flatnonzero(np.concatenate([[True], (v[1:] != v[:-1]) | (r[1:] != r[:-1])]))
+        size = np.diff(np.concatenate([starts, [len(v)]]))
+        row, value = r[starts], v[starts]
+        first = np.concatenate([[True], row[1:] != row[:-1]])
+        number = np.arange(len(row)) - np.maximum.accumulate(np.where(first, np.arange(len(row)), 0)) + 1
+        before = starts - np.searchsorted(r, row)  # ranked items in better buckets
+        fits = np.zeros(n, dtype=bool)
+        for expected in (number, before + 1, before + size, before + (size + 1) / 2):
+            fits |= np.bincount(row, weights=value != expected, minlength=n) == 0
+    return [
+        (np.bincount(rows[bad], minlength=n) > 0, show_bad),
+        (np.bincount(rows[ranked], minlength=n) == 0, lambda i: "no item is ranked"),
+        (~fits, show_gap),
+    ]

@@ -155,7 +155,7 @@ def as_ragged(data: Any, name: str, *, drop_nan: bool) -> Ragged:
     """
     if isinstance(data, Ragged):
         return data
-    data = _unwrap(data)
+    data = unwrap(data)
     if isinstance(data, np.ndarray) and data.dtype != object:
         array = data
     else:
@@ -164,7 +164,7 @@ def as_ragged(data: Any, name: str, *, drop_nan: bool) -> Ragged:
             raise DataError(f"{name} must hold one row of numbers for each instance, got {type(data).__name__}")
         if not rows:
             raise DataError(f"{name} is empty: it must hold at least one instance")
-        rows = [np.array([np.nan if v is None else v for v in _unwrap(r)]) for r in rows]
+        rows = [np.array([np.nan if v is None else v for v in unwrap(r)]) for r in rows]
         for i, r in enumerate(rows):
             if r.ndim != 1 or (r.size and r.dtype.kind not in "fiub"):
                 raise DataError(f"{name} must hold numbers, found {r[:3]!r}", row=f"instance {i}")
@@ -184,7 +184,7 @@ def as_ragged(data: Any, name: str, *, drop_nan: bool) -> Ragged:
 def as_array(data: Any, name: str, ndim: int) -> FloatArray:
     """A float array of ``ndim`` dimensions from anything :func:`as_ragged` takes; DataError otherwise."""
     try:
-        array = np.asarray(_unwrap(data), dtype=np.float64)
+        array = np.asarray(unwrap(data), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} must be numbers of {ndim} dimensions ({error})") from None
     if array.ndim != ndim:
@@ -192,7 +192,7 @@ def as_array(data: Any, name: str, ndim: int) -> FloatArray:
     return array
 
 
-def _unwrap(data: Any) -> Any:
+def unwrap(data: Any) -> Any:
     """Turn frames, columns and tensors into numpy arrays (object arrays of lists when ragged)."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(data, torch.Tensor):

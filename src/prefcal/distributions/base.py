@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +93,11 @@ class Distribution(ABC):
         """(n,) number of items of each instance."""
         return np.full(len(self), self.n_items, dtype=np.intp)
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether item j is the same item in every instance; False for lists of unequal length."""
+        return True
+
     @abstractmethod
     def log_prob(self, orders: npt.ArrayLike) -> FloatArray:
         """Log probability of one full ordering for each instance.
@@ -106,7 +112,6 @@ class Distribution(ABC):
         (n,) natural logarithms; -inf for an impossible ordering.
         """
 
-    @abstractmethod
     def marginal(
         self, view: str | View, *, rng: np.random.Generator | int | None = None, n_samples: int = 20_000
     ) -> Marginal:
@@ -114,9 +119,47 @@ class Distribution(ABC):
 
         Exact wherever affordable (each class states its cost); otherwise, and only then, a sample of
         ``n_samples`` rankings an instance drawn with ``rng`` gives estimates, with their standard errors in the
-        result. Raises UsageError when the result would pass ``MARGINAL_LIMIT`` numbers or sampling is needed and
-        ``rng`` is None.
+        result.
+
+        Where instances lack items: ``sub`` and ``position`` give NaN in the members that an instance lacks (and a
+        ``position`` worse than its number of items probability 0); ``full``, ``top`` and ``topset`` are refused,
+        since their outcomes are about all items. Take the parts of :meth:`blocks` then.
+
+        Raises
+        ------
+        UsageError
+            When the view has no meaning for ``n_items`` items, the result would pass ``MARGINAL_LIMIT`` numbers,
+            or sampling is needed and ``rng`` is None.
         """
+        view = View.parse(view)
+        m = self.n_items
+        view.check(m)
+        shape = (len(self), view.n_members(m), view.n_outcomes(m))
+        if math.prod(shape) > MARGINAL_LIMIT:
+            raise UsageError(
+                f"marginal {view.name}: {shape[0]} instances x {shape[1]} members x {shape[2]} outcomes is more than "
+                f"{MARGINAL_LIMIT} numbers; use a smaller k, fewer instances at a time (h[a:b]), or sample()"
+            )
+        probs, stderr = self._probs(view.resolve(m), rng, n_samples)
+        return Marginal(view, m, probs.reshape(shape), None if stderr is None else stderr.reshape(shape))
+
+    @abstractmethod
+    def _probs(
+        self, view: View, rng: np.random.Generator | int | None, n_samples: int
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Probabilities (n, members, outcomes) of a valid, resolved view, and standard errors if sampled."""
+
+    def _sampled(
+        self, view: View, rng: np.random.Generator | int | None, n_samples: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Estimate a marginal from ``n_samples`` rankings an instance: relative frequencies, standard errors."""
+        m, n_samples = self.n_items, check_size(n_samples)
+        generator = as_generator(rng, f"marginal {view.name}: no exact way is affordable for {m} items, and sampling")
+        members, outcomes = view.n_members(m), view.n_outcomes(m)
+        probs = np.empty((len(self), members, outcomes))
+        for rows in chunks(len(self), n_samples * members * max(view.k, 1)):
+            probs[rows] = frequencies(view.classify(self[rows].sample(n_samples, generator)), outcomes)
+        return probs, np.sqrt(probs * (1.0 - probs) / n_samples)
 
     @abstractmethod
     def sample(self, size: int, rng: np.random.Generator | int) -> IntArray:
@@ -138,6 +181,14 @@ class Distribution(ABC):
     def top_log_probs(self) -> FloatArray:
         """(n, m) log probability of each item to be the best; -inf if impossible or absent."""
 
+    def sample_keys(self, size: int, rng: np.random.Generator) -> FloatArray:
+        """Draw ``size`` rankings of a dense block as keys, smaller = better, (size, n, m).
+
+        Default: the ranks of :meth:`sample`; cheaper where a draw is a race (Plackett-Luce).
+        """
+        orders = self.sample(size, rng)
+        return np.argsort(orders, axis=2).transpose(1, 0, 2).astype(np.float64)
+
     def blocks(self, elements: int = BLOCK_ELEMENTS) -> Iterator[Block]:
         """Split into dense blocks of equal size, at most about ``elements`` items each, in a fixed order."""
         step = max(1, elements // max(self.n_items, 1))
@@ -146,8 +197,40 @@ class Distribution(ABC):
             yield Block(rows, self[rows], None)
 
 
-def check_orders(orders: npt.ArrayLike, n: int, m: int) -> IntArray:
-    """Broadcast orderings to (n, m) and check that each is a permutation (or padded with -1 at the end)."""
+def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.Generator:
+    """Make a generator from a seed; a generator passes through. UsageError when there is neither."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None or isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
+        raise UsageError(f"{what} needs rng, a numpy Generator or a seed >= 0, got {rng!r}")
+    return np.random.default_rng(int(rng))
+
+
+def check_size(size: int) -> int:
+    """Check a number of draws."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise UsageError(f"size must be a whole number >= 1, got {size!r}")
+    return int(size)
+
+
+def check_pairs(first: npt.ArrayLike, second: npt.ArrayLike, m: int) -> tuple[IntArray, IntArray]:
+    """Check two equally long lists of items, elementwise different."""
+    a, b = np.atleast_1d(np.asarray(first)), np.atleast_1d(np.asarray(second))
+    if a.ndim != 1 or a.shape != b.shape or (a.size and (a.dtype.kind not in "iu" or b.dtype.kind not in "iu")):
+        raise UsageError(f"first and second must be equally long lists of items, got {a.shape} and {b.shape}")
+    a, b = a.astype(np.intp), b.astype(np.intp)
+    bad = (a < 0) | (a >= m) | (b < 0) | (b >= m) | (a == b)
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        raise UsageError(f"pair {at} = ({a[at]}, {b[at]}) is not two different items of 0..{m - 1}")
+    return a, b
+
+
+def check_orders(orders: npt.ArrayLike, n: int, m: int, sizes: IntArray | None = None) -> IntArray:
+    """Broadcast orderings to (n, m) and check each: ``sizes[i]`` different items of 0..m-1, then -1 up to m.
+
+    ``sizes`` None means m for all. Raises UsageError, naming the row.
+    """
     array = np.asarray(orders)
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or array.shape[-1] != m:
         raise UsageError(
@@ -158,8 +241,27 @@ def check_orders(orders: npt.ArrayLike, n: int, m: int) -> IntArray:
     full = np.broadcast_to(array, (n, m)).astype(np.intp)
     ordered = np.sort(full, axis=1)
     twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-    bad = twice | (ordered < -1).any(axis=1) | (ordered >= m).any(axis=1)
+    expected = np.full(n, m) if sizes is None else sizes
+    holes = ((full >= 0) != (np.arange(m) < expected[:, None])).any(axis=1)
+    bad = twice | holes | (ordered < -1).any(axis=1) | (ordered >= m).any(axis=1)
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        raise UsageError(f"orders row {at} is not an ordering of items 0..{m - 1}: {full[at].tolist()}")
+        what = f"items 0..{m - 1}" if expected[at] == m else f"its {expected[at]} items, then -1"
+        raise UsageError(f"orders row {at} is not an ordering of {what}: {full[at].tolist()}")
     return full
+
+
+def frequencies(outcome: IntArray, n_outcomes: int) -> FloatArray:
+    """Relative frequencies (n, members, outcomes) of outcome indices (n, draws, members)."""
+    n, draws, members = outcome.shape
+    cell = (np.arange(n)[:, None, None] * members + np.arange(members)) * n_outcomes + outcome
+    counts = np.bincount(cell.reshape(-1), minlength=n * members * n_outcomes)
+    shares: FloatArray = counts.reshape(n, members, n_outcomes) / draws
+    return shares
+
+
+def chunks(n: int, cost: int, budget: int = 1 << 20) -> Iterator[slice]:
+    """Slices of ``n`` instances that cost ``cost`` numbers each, at most about ``budget`` numbers a slice."""
+    step = max(1, budget // max(cost, 1))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))

@@ -1,0 +1,538 @@
+"""The one pipeline: forecasts and outcomes in, Results out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import prefcal
+from prefcal.data.outcomes import Outcomes
+from prefcal.data.ragged import FloatArray, IntArray
+from prefcal.distributions.base import Distribution
+from prefcal.distributions.plackett_luce import PlackettLuce
+from prefcal.errors import DataError, UsageError
+from prefcal.estimators.binned import binned_error, metrics, reliability_curve
+from prefcal.estimators.cells import CellTable
+from prefcal.estimators.events import Items, Pairs, TopChoice, family_for
+from prefcal.estimators.kernel import kernel_error
+from prefcal.estimators.null import MONTE_CARLO_BUDGET, compare, normal_null
+from prefcal.estimators.scalar import Grouping, Tables, check_alignment, fill_tables, monte_carlo
+from prefcal.estimators.temperature import cross_fitted, temperature
+from prefcal.notions.notion import Notion
+from prefcal.result import Estimate, Result, Verdict
+
+if TYPE_CHECKING:
+    from prefcal.data.source import InputInfo
+
+DEFAULT_NOTIONS = ("sub-2", "top-1:confidence")
+#: Error that is small enough to call a model calibrated: five points of probability, the usual gate for an ECE.
+TOLERANCE = 0.05
+ALPHA = 0.05
+MONTE_CARLO_DRAWS = 999
+#: One number needs no more instances than this to be fitted well.
+TEMPERATURE_SAMPLE = 5_000
+_EXACT = "exact Monte Carlo, outcomes drawn from the forecasts"
+_NORMAL = "normal, cluster-robust covariance of residual sums"
+
+
+@dataclasses.dataclass(slots=True)
+class Audit:
+    """Results of one or several models; ``audit["sub-2"]`` is the Result over all instances of the only model."""
+
+    results: list[Result]
+    inputs: list[InputInfo] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    version: str = prefcal.__version__
+
+    def __getitem__(self, notion: str) -> Result:
+        models = self.models
+        if len(models) > 1:
+            raise UsageError(f"several models ({', '.join(models)}): use select(model=..., notion=...)")
+        return self.select(notion=notion)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in the order they came."""
+        return list(dict.fromkeys(r.model for r in self.results))
+
+    def select(self, *, notion: str, model: str | None = None, group: Mapping[str, Any] | None = None) -> Result:
+        """The Result of a notion, model and group (None: all instances). Raises UsageError if there is none."""
+        name = Notion.parse(notion).name
+        for r in self.results:
+            if (
+                Notion.parse(r.notion).name == name
+                and model in (None, r.model)
+                and r.group == (group and dict(group))
+            ):
+                return r
+        asked = {"notion": notion, "model": model, "group": group}
+        have = sorted({(r.notion, r.model, str(r.group)) for r in self.results})
+        raise UsageError(f"no result for {asked}; the audit holds {have}")
+
+    def merge(self, other: Audit) -> Audit:
+        """Results of both, for audits of several models."""
+        return Audit(
+            self.results + other.results,
+            self.inputs + other.inputs,
+            self.warnings + [w for w in other.warnings if w not in self.warnings],
+            self.version,
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """The ``results`` of the JSON document (design 4.4): one entry for each estimator of each Result."""
+        return [record for r in self.results for record in r.records()]
+
+    def frame(self, backend: Literal["pyarrow", "pandas", "polars"] = "pyarrow") -> Any:
+        """The results as a table without curves, one row for each estimator."""
+        rows = []
+        for record in self.records():
+            row = {k: v for k, v in record.items() if k not in ("curve", "settings", "interval", "group")}
+            row["group"] = None if record["group"] is None else json.dumps(record["group"], default=str)
+            row["low"], row["high"] = record["interval"] or (None, None)
+            rows.append(row)
+        import pyarrow
+
+        table = pyarrow.Table.from_pylist(rows)
+        if backend == "pyarrow":
+            return table
+        if backend == "pandas":
+            return table.to_pandas()
+        if backend == "polars":
+            import polars
+
+            return polars.from_arrow(table)
+        raise UsageError.unknown("backend", backend, ("pyarrow", "pandas", "polars"))
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document; ``created`` follows SOURCE_DATE_EPOCH where that is set."""
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        now = (
+            datetime.datetime.now(datetime.UTC)
+            if epoch is None
+            else datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+        )
+        return {
+            "schema": 1,
+            "prefcal": self.version,
+            "created": now.replace(microsecond=0).isoformat(),
+            "inputs": [i.record() for i in self.inputs],
+            "results": self.records(),
+            "warnings": self.warnings,
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The JSON document as text; written to ``path`` if one is given."""
+        text = json.dumps(self.document(), indent=1, ensure_ascii=True, allow_nan=False, default=_plain) + "\n"
+        if path is not None:
+            _write(path, text)
+        return text
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the self-contained HTML report."""
+        from prefcal.report.html import render_html
+
+        _write(path, render_html(self))
+
+    def plot(self, notion: str | None = None, *, model: str | None = None, ax: Any = None) -> Any:
+        """Draw the reliability diagram of a notion (default: the first with a curve) with matplotlib."""
+        from prefcal.report.plot import plot_reliability
+
+        if notion is None:
+            notion = next(r.notion for r in self.results if r.curve)
+        return plot_reliability(self.select(notion=notion, model=model), ax=ax)
+
+
+def audit(
+    h: Distribution,
+    y: Outcomes,
+    *,
+    notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
+    items: Items | None = None,
+    groups: Any = None,
+    weights: Any = None,
+    clusters: Any = None,
+    bins: int = 15,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    draws: int = MONTE_CARLO_DRAWS,
+    model: str = "model",
+) -> Audit:
+    """Measure the calibration of forecasts against what was observed.
+
+    Parameters
+    ----------
+    h
+        Forecasts for n instances.
+    y
+        Outcomes; one record for each instance, or records that name their instance (``Outcomes.from_pairs``).
+    notions
+        Names such as ``sub-2``, ``top-1:confidence``, ``full:canonical``.
+    items
+        ``labelled``: item j means the same in every instance, and members (subsets, outcomes) are judged apart and
+        averaged. ``exchangeable``: items have no identity and events are pooled. Default: ``exchangeable`` for
+        ragged lists, else ``labelled``.
+    groups
+        Mapping (or frame) of field -> n values, or n values: everything is repeated within each value.
+    weights
+        None (weight 1 for each event), ``"instance"`` (weight 1 for each instance, shared by its events), or n
+        non-negative numbers.
+    clusters
+        n values; instances with equal values are one independent unit. Default: each instance (or what
+        ``y.instance`` names) is its own.
+    bins
+        Equal-width bins of the ECE; a forecast p falls in bin floor(p * bins), p = 1 in the last.
+    seed
+        Of everything random.
+    tolerance
+        Verdict ``calibrated`` needs the 95 % interval of the debiased error below it. A rankwise error is a mean
+        over W outcomes that share one unit of probability, so it is compared with ``tolerance * 2 / W``: half the
+        sum over outcomes is a total variation distance. Kernel estimates are squared errors: see below.
+    draws
+        Null draws; exact Monte Carlo while events x draws stay under ``MONTE_CARLO_BUDGET``.
+    model
+        Name shown in results.
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    DataError, UsageError
+        For inputs that do not fit together, or notions that have no meaning for them.
+
+    Examples
+    --------
+    >>> import numpy as np, prefcal as pc
+    >>> rng = np.random.default_rng(0)
+    >>> truth = pc.PlackettLuce(rng.normal(size=(2000, 4)))
+    >>> y = pc.Outcomes.from_orders(truth.sample(1, rng)[:, 0])
+    >>> pc.audit(truth, y, items="exchangeable")["sub-2"].verdict
+    'calibrated'
+    """
+    if not isinstance(h, Distribution):
+        raise UsageError(
+            f"forecasts must be a prefcal distribution (PlackettLuce(scores), ...), got {type(h).__name__}"
+        )
+    named = [notions] if isinstance(notions, str | Notion) else list(notions)
+    asked = list({Notion.parse(n): (n if isinstance(n, str) else n.name, Notion.parse(n)) for n in named}.values())
+    if not asked:
+        raise UsageError("no notion to audit")
+    if len(h) == 0 or len(y) == 0:
+        raise DataError("no instances to audit")
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance must be between 0 and 1, got {tolerance}")
+    for what, number, least in (("draws", draws, 99), ("bins", bins, 1), ("seed", seed, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
+    n_forecasts = len(h)
+    h, unit = _per_record(h, y, clusters)
+    check_alignment(h, y)
+    if items is None:
+        items = "labelled" if h.has_labels else "exchangeable"
+    if items not in ("labelled", "exchangeable"):
+        raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
+    groupings = _groupings(groups, y)
+    weight, per_instance = _weights(weights, y, n_forecasts)
+    run = _Run(h, y, items, groupings, weight, per_instance, unit, bins, seed, tolerance, draws, model)
+    scalar = [(name, n) for name, n in asked if n.is_scalar(h.n_items) or h.n_items < 2]
+    by_name: dict[str, list[Result]] = dict(run.scalar(scalar))
+    for name, notion in asked:
+        if name not in by_name:
+            by_name[name] = run.vector(name, notion)
+    return Audit([r for name, _ in asked for r in by_name[name]], warnings=run.warnings())
+
+
+@dataclasses.dataclass(slots=True)
+class _Run:
+    """One audit's settled inputs."""
+
+    h: Distribution
+    y: Outcomes
+    items: Items
+    groupings: list[Grouping]
+    weights: FloatArray
+    per_instance: bool
+    clusters: IntArray | None
+    bins: int
+    seed: int
+    tolerance: float
+    draws: int
+    model: str
+
+    def scalar(self, asked: Sequence[tuple[str, Notion]]) -> Iterable[tuple[str, list[Result]]]:
+        """Results of scalar notions, from cell tables."""
+        if not asked:
+            return
+        families = [family_for(n, self.items, self.h, ties_equal=self.y.ties == "equal") for _, n in asked]
+        shared: dict[str, Any] = {
+            "bins": self.bins,
+            "groupings": self.groupings,
+            "weights": self.weights,
+            "per_instance": self.per_instance,
+        }
+        tables = fill_tables(self.h, self.y, families, clusters=self.clusters, seed=self.seed, **shared)
+        for (name, _), t in zip(asked, tables, strict=True):
+            if t.overall.n_events == 0:
+                raise DataError(f"{name}: no instance has a usable event: {t.family.unusable}")
+        exact = [i for i, t in enumerate(tables) if self._affordable(t)]
+        rng = np.random.default_rng([self.seed, 0])
+        chosen = [tables[i] for i in exact]
+        simulated = monte_carlo(self.h, self.y, chosen, draws=self.draws, rng=rng, **shared) if exact else []
+        laws = dict(zip(exact, simulated, strict=True))
+        for i, ((name, notion), t) in enumerate(zip(asked, tables, strict=True)):
+            overall, by_group = laws.get(i, (None, {}))
+            whole = self._result(name, notion, t, t.overall, overall, None)
+            results = [whole]
+            for g in self.groupings:
+                part = [
+                    self._result(
+                        name, notion, t, t.groups[g.field][j], by_group[g.field][j] if by_group else None, (g, j)
+                    )
+                    for j in range(len(g.levels))
+                    if t.groups[g.field][j].n_events
+                ]
+                results += _holm(part)
+            yield name, results
+
+    def _affordable(self, t: Tables) -> bool:
+        """Exact Monte Carlo needs rankings to draw, independent instances, and a bounded amount of work."""
+        events = t.overall.n_events * (1 + len(self.groupings))
+        return self.h.has_rankings and self.clusters is None and events * self.draws <= MONTE_CARLO_BUDGET
+
+    def _result(
+        self, name: str, notion: Notion, t: Tables, table: CellTable, simulated: FloatArray | None,
+        group: tuple[Grouping, int] | None,
+    ) -> Result:  # fmt: skip
+        rng = np.random.default_rng([self.seed, 2])
+        error = binned_error(table, rng)
+        robust = compare(error.value, normal_null(table, rng, self.draws))
+        law = robust if simulated is None else compare(error.value, simulated)
+        tolerance = self.tolerance * 2 / t.family.n_shared
+        settings: dict[str, Any] = {
+            "bins": self.bins,
+            "tolerance": tolerance,
+            "seed": self.seed,
+            "weights": "instance" if self.per_instance else "event",
+            "null": "normal, cluster-robust covariance of residual sums" if simulated is None else _EXACT,
+            "draws": law.draws,
+            "interval": f"normal draws ({error.draws}) with cluster-robust covariance",
+            "members": table.members,
+        }
+        label, rows = None, slice(None)
+        if group is not None:
+            g, level = group
+            label, rows = {g.field: g.levels[level]}, g.codes == level
+        used = int(t.used[rows].sum())
+        coverage = {"used": used}
+        weightless = int((self.weights[rows] == 0).sum())
+        if weightless:
+            coverage["weight 0"] = weightless
+        if len(t.used[rows]) > used + weightless:
+            coverage[t.family.unusable] = len(t.used[rows]) - used - weightless
+        numbers = metrics(table)
+        numbers["p_value_cluster_robust"] = Estimate(
+            robust.p_value, note=f"the same test by the normal law of residual sums ({robust.draws} draws)"
+        )
+        if isinstance(self.h, PlackettLuce) and isinstance(t.family, Pairs | TopChoice) and table.n_instances > 1:
+            numbers |= self._temperature(t.family, rows, table.bins)
+        verdict = _verdict(error.interval, max(law.p_value, robust.p_value), tolerance)
+        return Result(
+            model=self.model, notion=name, items=self.items, group=label, estimator="ece", value=error.value,
+            null_mean=law.mean, debiased=error.debiased, interval=error.interval, p_value=law.p_value,
+            p_adjusted=law.p_value, verdict=verdict, n_events=table.n_events, n_instances=table.n_instances,
+            coverage=coverage, metrics=numbers, settings=settings, curve=reliability_curve(table),
+        )  # fmt: skip
+
+    def _temperature(self, family: Pairs | TopChoice, rows: Any, bins: int) -> dict[str, Estimate]:
+        """The temperature that fits a notion's events, and the error that is left when it is applied.
+
+        What is left is cross-fitted: each random half is divided by the temperature of the other.
+        """
+        index = np.arange(len(self.y))[rows]
+        note = ""
+        if len(index) > TEMPERATURE_SAMPLE:
+            index = np.sort(np.random.default_rng([self.seed, 5]).choice(index, TEMPERATURE_SAMPLE, replace=False))
+            note = f"on {TEMPERATURE_SAMPLE} instances drawn with seed {self.seed}"
+        h, y, weights = self.h[index], self.y[index], self.weights[index]
+        assert isinstance(h, PlackettLuce)
+        best = isinstance(family, TopChoice)
+        clusters = None if self.clusters is None else np.unique(self.clusters[index], return_inverse=True)[1]
+        found = temperature(h, y, weights, best=best, per_instance=self.per_instance, clusters=clusters)
+        out = {"temperature": dataclasses.replace(found, note="; ".join(filter(None, (found.note, note))))}
+        units = np.arange(len(index)) if clusters is None else clusters
+        mended = cross_fitted(h, y, weights, best=best, per_instance=self.per_instance, units=units, seed=self.seed)
+        if mended is not None:
+            (left,) = fill_tables(
+                mended, y, [family], bins=bins, groupings=(), weights=weights, per_instance=self.per_instance,
+                clusters=clusters, seed=self.seed,
+            )  # fmt: skip
+            error = binned_error(left.overall, np.random.default_rng([self.seed, 3]))
+            left_note = "debiased ECE with the scores divided by a temperature fitted on the other half"
+            out["ece_at_temperature"] = Estimate(
+                error.debiased, error.interval, "; ".join(filter(None, (left_note, note)))
+            )
+        return out
+
+    def vector(self, name: str, notion: Notion) -> list[Result]:
+        """Results of a vector notion, from the kernel estimate."""
+        whole = self._kernel(name, notion, None)
+        results = [whole]
+        for g in self.groupings:
+            part = []
+            for level in range(len(g.levels)):
+                if (g.codes == level).sum() > 1:
+                    part.append(self._kernel(name, notion, (g, level)))
+            results += _holm(part)
+        return results
+
+    def _kernel(self, name: str, notion: Notion, group: tuple[Grouping, int] | None) -> Result:
+        rows = slice(None) if group is None else group[0].codes == group[1]
+        clusters = None if self.clusters is None else self.clusters[rows]
+        error = kernel_error(self.h[rows], self.y[rows], notion, self.items, clusters=clusters, seed=self.seed)
+        used, total = int(error.used.sum()), len(error.used)
+        coverage = {"used": used}
+        if total > used:
+            coverage[f"the outcome of {notion.view.name} is not known from what was observed"] = total - used
+        settings = {
+            "tolerance": self.tolerance**2, "seed": self.seed, "kernel": "Gaussian, random Fourier features",
+            "frequencies": error.frequencies, "bandwidth": error.bandwidth, "given": error.given,
+            "null": "random signs of instances' residuals", "draws": error.null.draws, "interval": "jackknife",
+        }  # fmt: skip
+        return Result(
+            model=self.model, notion=name, items=self.items,
+            group=None if group is None else {group[0].field: group[0].levels[group[1]]},
+            estimator="skce", value=error.value, null_mean=error.null.mean, debiased=error.value,
+            interval=error.interval, p_value=error.null.p_value, p_adjusted=error.null.p_value,
+            verdict=_kernel_verdict(error.interval, error.null.p_value, self.tolerance**2), n_events=error.n_events,
+            n_instances=error.n_instances, coverage=coverage, settings=settings,
+        )  # fmt: skip
+
+    def warnings(self) -> list[str]:
+        """What a reader should know before the numbers."""
+        out = []
+        if isinstance(self.h, PlackettLuce):
+            spread = self.h.scores
+            flat = [
+                bool((spread.block(rows, size) == spread.block(rows, size)[:, :1]).all())
+                for rows, size in spread.blocks()
+            ]
+            if all(flat):
+                out.append(
+                    f"{self.model}: all candidates of every instance have equal scores; the model orders nothing"
+                )
+        return out
+
+
+def _verdict(interval: tuple[float, float], p_value: float, tolerance: float) -> Verdict:
+    if interval[1] < tolerance:
+        return "calibrated"
+    return "miscalibrated" if p_value <= ALPHA else "undetermined"
+
+
+def _kernel_verdict(interval: tuple[float, float], p_value: float, tolerance: float) -> Verdict:
+    """As :func:`_verdict`, but a small kernel estimate alone shows nothing: gaps may differ from place to place."""
+    return "miscalibrated" if p_value <= ALPHA else _verdict(interval, p_value, tolerance)
+
+
+def _holm(results: list[Result]) -> list[Result]:
+    """Adjust the p-values of a field's groups (Holm 1979) and judge by the adjusted ones."""
+    order = sorted(range(len(results)), key=lambda i: results[i].p_value)
+    adjusted, running = [0.0] * len(results), 0.0
+    for place, i in enumerate(order):
+        running = max(running, min(1.0, results[i].p_value * (len(results) - place)))
+        adjusted[i] = running
+    out = []
+    for r, p in zip(results, adjusted, strict=True):
+        verdict = r.verdict if r.verdict != "miscalibrated" or p <= ALPHA else "undetermined"
+        out.append(dataclasses.replace(r, p_adjusted=p, verdict=verdict))
+    return out
+
+
+def _per_record(h: Distribution, y: Outcomes, clusters: Any) -> tuple[Distribution, IntArray | None]:
+    """One forecast for each record, and cluster codes where records or instances are not independent."""
+    own = len(y) == len(h) and bool((y.instance == np.arange(len(y))).all())
+    if not own:
+        if y.instance.max() >= len(h) or y.instance.min() < 0:
+            raise DataError(f"outcomes name instance {int(y.instance.max())} but there are {len(h)} forecasts")
+        if bool((y.instance == np.arange(len(y))).all()):
+            raise DataError(f"{len(h)} forecasts but {len(y)} outcomes; there must be one outcome for each forecast")
+        h = h[y.instance]
+    names = y.instance if clusters is None else np.asarray(clusters)
+    if names.shape != (len(y),):
+        if names.ndim != 1 or len(names) <= int(y.instance.max()):
+            raise DataError(f"clusters must be one value for each of {len(y)} outcomes, got shape {names.shape}")
+        names = names[y.instance]
+    _, codes = np.unique(names, return_inverse=True)
+    return h, None if int(codes.max()) + 1 == len(codes) else codes.astype(np.intp)
+
+
+def _groupings(groups: Any, y: Outcomes) -> list[Grouping]:
+    if groups is None:
+        return []
+    names = getattr(groups, "column_names", getattr(groups, "columns", None))  # PyArrow; pandas, Polars
+    if names is not None and not isinstance(groups, Mapping):
+        groups = {str(c): groups[c] for c in names}
+    if not isinstance(groups, Mapping):
+        groups = {"group": groups}
+    out = []
+    for name, values in groups.items():
+        array = np.asarray(values, dtype=object)
+        if array.ndim != 1 or (len(array) != len(y) and len(array) <= int(y.instance.max())):
+            raise DataError(
+                f"groups[{name!r}] must hold one value for each of {len(y)} instances, got shape {array.shape}"
+            )
+        out.append(Grouping.build(str(name), array if len(array) == len(y) else array[y.instance]))
+    return out
+
+
+def _weights(weights: Any, y: Outcomes, n_forecasts: int) -> tuple[FloatArray, bool]:
+    n = len(y)
+    if weights is None:
+        return np.ones(n), False
+    if isinstance(weights, str) and weights == "instance":
+        return 1.0 / np.bincount(y.instance)[y.instance], True
+    if isinstance(weights, str):
+        raise UsageError.unknown("weights", weights, ("instance",))
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape == (n_forecasts,) != (n,):
+        array = array[y.instance]
+    if array.shape != (n,):
+        raise DataError(f"weights must be one number for each of {n} instances, got shape {array.shape}")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        raise DataError(
+            f"weights must be finite and not negative, got {array[bad][0]}", row=f"instance {np.flatnonzero(bad)[0]}"
+        )
+    if not array.any():
+        raise DataError("all weights are 0")
+    return array, False
+
+
+def _write(target: str | os.PathLike[str], text: str) -> None:
+    """Write a whole file or none: a temporary one in the same directory takes the name when it is complete."""
+    path = Path(target).absolute()
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)

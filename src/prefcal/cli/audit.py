@@ -1,0 +1,207 @@
+"""``prefcal audit``: read score files, audit each model, show, write, gate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefcal.auditing import DEFAULT_NOTIONS, Audit, audit
+from prefcal.cli.gates import Gate
+from prefcal.cli.options import ROLES
+from prefcal.cli.progress import Progress
+from prefcal.data.readers import FORMATS, read
+from prefcal.data.readers.reading import model_name
+from prefcal.data.source import ScoreFile
+from prefcal.distributions.base import Distribution
+from prefcal.distributions.pairwise import Pairwise
+from prefcal.distributions.plackett_luce import PlackettLuce
+from prefcal.errors import UsageError
+from prefcal.notions.notion import Notion
+
+MAX_LEVELS = 100  # of one grouping field: more are numbers to be cut, or ids
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    models = _models(options)
+    gates = [Gate.parse(text) for text in options.fail_if]
+    for notion in options.notion:
+        Notion.parse(notion)
+    if options.format is not None and options.format not in FORMATS:
+        raise UsageError.unknown("format", options.format, FORMATS)
+    for target in (options.report, options.json):
+        check_target(target)
+    total = Audit([])
+    with Progress() as progress:
+        for name, path in models:
+            total = total.merge(audit_file(path, name, options, progress))
+    failed = [message for gate in gates for message in gate.failures(total)]
+    if options.report:
+        total.report(options.report)
+    if options.json == "-":
+        sys.stdout.write(total.to_json())
+    else:
+        if options.json:
+            total.to_json(options.json)
+        if not options.quiet:
+            show(total)
+    for written in (options.report, options.json):
+        if written and written != "-":
+            print(f"wrote {written}", file=sys.stderr)
+    for message in failed:
+        print(f"gate failed: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def audit_file(path: str, name: str, options: argparse.Namespace, progress: Progress) -> Audit:
+    """Read one file and audit its model."""
+    columns = {role: value for role in ROLES if (value := getattr(options, role)) is not None}
+    with progress.task(f"reading {path}") as advance:
+        file = read(
+            path,
+            format=options.format,
+            columns=columns,
+            aggregate=options.aggregate,
+            on_error=options.on_error,
+            model=name,
+            ties=options.ties,
+            items=options.items,
+            max_candidates=options.max_candidates,
+            progress=advance,
+        )
+    groups = {field: group_values(file, field) for field in options.group}
+    with progress.task(f"auditing {name}"):
+        return audit_scores(
+            file,
+            notions=options.notion,
+            groups=groups,
+            weights="instance" if options.weights == "instance" else None,
+            bins=options.bins,
+            seed=options.seed,
+            tolerance=options.tolerance,
+            draws=options.draws,
+        )
+
+
+def audit_scores(
+    file: ScoreFile, *, notions: list[str], groups: dict[str, Any] | None = None, **settings: Any
+) -> Audit:
+    """Audit what a reader returned; without ``notions`` those of the default that the model states."""
+    warnings = [f"{file.info.model}: {note}" for note in file.info.notes]
+    h: Distribution
+    default: tuple[str, ...]
+    if file.scores is not None:
+        h, default = PlackettLuce(file.scores), DEFAULT_NOTIONS
+    else:
+        h, default = Pairwise(file.pair_probs), DEFAULT_NOTIONS[:1]
+        if not notions:
+            warnings.append(f"{file.info.model}: states probabilities of pairs only, so only sub-2 is audited")
+    if file.info.n_skipped:
+        warnings.append(f"{file.info.model}: {file.info.n_skipped} records were skipped ({file.info.path})")
+    result = audit(
+        h,
+        file.outcomes,
+        notions=notions or default,
+        items=file.info.items,  # type: ignore[arg-type]
+        groups=groups,
+        clusters=file.clusters,
+        model=file.info.model,
+        **settings,
+    )
+    return Audit(result.results, [file.info], warnings + result.warnings)
+
+
+def group_values(file: ScoreFile, field: str) -> Any:
+    """Values of a grouping field; numbers with many distinct values are cut at their quartiles.
+
+    Raises UsageError for a field that the file does not have, or with too many values.
+    """
+    if field not in file.fields:
+        raise UsageError(
+            f"{file.info.path}: no field {field!r} to group by; it has: {', '.join(sorted(file.fields)) or 'none'}"
+        )
+    values = file.fields[field]
+    levels = len(set(values.tolist()))
+    if levels <= MAX_LEVELS and not (values.dtype.kind == "f" and levels > 12):
+        return values
+    if values.dtype.kind not in "if":
+        raise UsageError(
+            f"{file.info.path}: field {field!r} has {levels} distinct values, at most {MAX_LEVELS} can be groups"
+        )
+    finite = values.astype(float)
+    cuts = np.unique(np.nanquantile(finite, [0.25, 0.5, 0.75]))
+    edges = [f"{c:.4g}" for c in cuts]
+    names = [
+        f"1: below {edges[0]}",
+        *(f"{i + 2}: {a} to {b}" for i, (a, b) in enumerate(pairwise(edges))),
+    ]
+    names.append(f"{len(names) + 1}: {edges[-1]} or more")
+    labels = np.array([*names, "(missing)"], dtype=object)
+    place = np.searchsorted(cuts, finite, side="right")
+    return labels[np.where(np.isnan(finite), len(names), place)]
+
+
+def show(result: Audit) -> None:
+    """Print the summary; colour obeys NO_COLOR and whether stdout is a terminal."""
+    from rich.console import Console
+
+    from prefcal.report.terminal import render_terminal
+
+    console = Console(file=sys.stdout, no_color="NO_COLOR" in os.environ or None, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=100, color_system=None, highlight=False)
+    render_terminal(result, console)
+
+
+def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """(name, path) of every model, in the order given; values that list options swallowed go back to the paths."""
+    paths = list(options.paths)
+    for values, fits in (
+        (options.notion, _is_notion),
+        (options.group, lambda text: not Path(text).exists()),
+        (options.fail_if, lambda text: not Path(text).exists()),
+        (options.model, lambda text: "=" in text),
+    ):
+        paths += [v for v in values if not fits(v)]
+        values[:] = [v for v in values if fits(v)]
+    models = [(model_name(p), p) for p in paths]
+    for pair in options.model:
+        name, _, path = pair.partition("=")
+        if not name or not path:
+            raise UsageError(f"--model takes NAME=PATH, got {pair!r}")
+        models.append((name, path))
+    if not models:
+        raise UsageError("no score file: prefcal audit PATH... (or --model NAME=PATH)")
+    names = [name for name, _ in models]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UsageError(
+            f"several files would be model {twice[0]!r}: {', '.join(p for n, p in models if n == twice[0])}; "
+            "name them with --model NAME=PATH"
+        )
+    return models
+
+
+def _is_notion(text: str) -> bool:
+    try:
+        Notion.parse(text)
+    except UsageError:
+        return not Path(text).exists()  # a wrong name is reported as such, a file is a path
+    return True
+
+
+def check_target(target: str | None) -> None:
+    """Fail before the work, not after it, when an output cannot be written."""
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise UsageError(f"cannot write {target}: it is a directory")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {target}: there is no directory {path.parent}")

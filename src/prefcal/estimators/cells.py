@@ -1,0 +1,293 @@
+"""The cell table: one mergeable state behind every scalar notion (design section 3).
+
+Tables of different blocks, files or machines add up. Merging is associative and commutative, has an identity (an
+empty table) and refuses a table of another configuration.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from prefcal.data.ragged import FloatArray, IntArray
+from prefcal.errors import UsageError
+from prefcal.estimators.events import BoolArray, Forecast
+
+FINE = 5040  # divisible by 10, 12, 14, 15, 16, 20, 30: the usual bins are exact unions of cells
+LOG_CELLS = 64  # the first and last fine cell are split on a log scale ...
+LOG_FLOOR = 1e-12  # ... down to this distance from 0 and 1
+N_CELLS = FINE + 2 * (LOG_CELLS - 1)
+_LOG_SPAN = np.log(1.0 / FINE) - np.log(LOG_FLOOR)
+
+# Above this many residual cells (members x bins) the covariance is kept as multiplier sums, not as a matrix.
+COVARIANCE_LIMIT = 400
+MULTIPLIER_DRAWS = 400
+_DENSE = 1 << 22
+
+MOMENTS = ("n", "w", "wp", "wy", "wpp", "wpy", "wyy")
+SUMS = ("w", "wy", "wp", "brier", "log_loss")
+
+
+def cell_index(p: FloatArray, log_p: FloatArray, log_q: FloatArray) -> IntArray:
+    """Fine cell of each forecast, 0..N_CELLS-1, increasing in p.
+
+    Cells have width 1/5040 (cell floor(5040 p)); the first is split by log p, the last by log(1 - p).
+    """
+    cell = (p * FINE).astype(np.intp)
+    low = cell == 0
+    high = cell >= FINE - 1
+    cell += LOG_CELLS - 1
+    if low.any():
+        depth = (np.maximum(log_p[low], np.log(LOG_FLOOR)) - np.log(LOG_FLOOR)) / _LOG_SPAN
+        cell[low] = np.clip((depth * LOG_CELLS).astype(np.intp), 0, LOG_CELLS - 1)
+    if high.any():
+        depth = (np.maximum(log_q[high], np.log(LOG_FLOOR)) - np.log(LOG_FLOOR)) / _LOG_SPAN
+        cell[high] = N_CELLS - 1 - np.clip((depth * LOG_CELLS).astype(np.intp), 0, LOG_CELLS - 1)
+    return cell
+
+
+@dataclass(slots=True)
+class CellTable:
+    """Sums over events, by cell, by bin, and by instance.
+
+    Parameters
+    ----------
+    bins
+        Number of equal-width bins B of the residual sums.
+    members
+        Number of members G whose errors are kept apart.
+    seed
+        Of the multiplier sums (only used where G * B is above ``COVARIANCE_LIMIT``).
+    cells
+        (5, N_CELLS) n, sum w, sum w p, sum w y, sum w p^2 by fine cell (only for G = 1; else empty).
+    moments
+        (7, G * B) the sums named in ``MOMENTS`` by member and bin.
+    covariance
+        (G * B, G * B) sum over instances of r r', r = the instance's sums of w (y - p) by cell; or, above the
+        limit, (draws, G * B + 1) sums of (r, 1) with independent standard normal weights, one for each instance.
+    sums, squares
+        (5,) totals over instances of the quantities in ``SUMS``, and (5, 5) their second moments.
+    n_instances
+        Instances with at least one event.
+    impossible
+        Events that happened although the model gave them probability 0.
+    """
+
+    bins: int
+    members: int = 1
+    seed: int = 0
+    cells: FloatArray = field(default_factory=lambda: np.zeros((5, 0)))
+    moments: FloatArray = field(default_factory=lambda: np.zeros((7, 0)))
+    covariance: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    sums: FloatArray = field(default_factory=lambda: np.zeros(5))
+    squares: FloatArray = field(default_factory=lambda: np.zeros((5, 5)))
+    n_instances: int = 0
+    impossible: int = 0
+    _open: FloatArray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bins <= FINE:
+            raise UsageError(f"bins must be between 1 and {FINE}, got {self.bins}")
+        size = self.members * self.bins
+        if self.moments.shape[1] == 0:
+            self.moments = np.zeros((7, size))
+            self.covariance = np.zeros((size, size) if self.exact_covariance else (MULTIPLIER_DRAWS, size + 1))
+            if self.members == 1:
+                self.cells = np.zeros((5, N_CELLS))
+
+    @property
+    def exact_covariance(self) -> bool:
+        """Whether ``covariance`` is the matrix itself rather than multiplier sums."""
+        return self.members * self.bins <= COVARIANCE_LIMIT
+
+    @property
+    def config(self) -> tuple[int, int, int]:
+        """What two tables must share to be merged."""
+        return (self.bins, self.members, self.seed)
+
+    def add(
+        self,
+        forecast: Forecast,
+        y: FloatArray,
+        weight: FloatArray,
+        cell: IntArray,
+        clusters: IntArray | None = None,
+    ) -> None:
+        """Add the events of a block.
+
+        Parameters
+        ----------
+        forecast
+            Potential events, (b, e).
+        y
+            (b, e) what happened, NaN = not an event.
+        weight
+            (b, e) weights, or (b, 1).
+        cell
+            (b, e) residual cell (:meth:`Family.residual_cells`).
+        clusters
+            (b,) codes from 0 of the cluster of each instance, where instances are not the independent units; then
+            :meth:`close_clusters` must follow the last block.
+        """
+        known: BoolArray = ~np.isnan(y)
+        everything = bool(known.all())
+        used: BoolArray = np.asarray(known.any(axis=1))
+        units, size = len(y), self.members * self.bins
+        weight, cell = np.broadcast_to(weight, y.shape), np.broadcast_to(cell, y.shape)
+        rows = np.repeat(np.arange(units), y.shape[1]).reshape(y.shape)
+
+        def flat(array: Any) -> Any:
+            return array.ravel() if everything else array[known]
+
+        p, log_p, log_q = flat(forecast.p), flat(forecast.log_p), flat(forecast.log_q)
+        y, w, rows, cell = flat(y), flat(weight), flat(rows), flat(cell)
+        unit = bool((w == 1.0).all())
+        happened = y == 1.0
+        binary = np.count_nonzero(happened) + np.count_nonzero(y == 0.0) == len(y)
+        loss = -np.where(happened, log_p, log_q)
+        if not binary:
+            split = ~happened & (y != 0.0)
+            with np.errstate(invalid="ignore"):
+                loss[split] = -(y * log_p + (1 - y) * log_q)[split]
+        infinite = np.isposinf(loss)
+        if infinite.any():
+            self.impossible += int(infinite.sum())
+            loss[infinite] = 0.0
+        error = y - p
+        squared = error * error
+        wp, wy, residual = p, y, error
+        if not unit:
+            wp, wy, residual, squared, loss = w * p, w * y, w * error, w * squared, w * loss
+
+        def by(index: IntArray, values: FloatArray | None, length: int) -> FloatArray:
+            return np.bincount(index, values, minlength=length).astype(np.float64, copy=False)
+
+        count = by(cell, None, size)
+        sum_y = by(cell, wy, size)
+        bins = [count, count if unit else by(cell, w, size), by(cell, wp, size), sum_y, by(cell, wp * p, size)]
+        bins += [by(cell, wp * y, size), sum_y if binary else by(cell, wy * y, size)]
+        self.moments += bins
+        if self.members == 1:
+            fine = cell_index(p, log_p, log_q)
+            count = by(fine, None, N_CELLS)
+            self.cells += [count, count if unit else by(fine, w, N_CELLS)] + [
+                by(fine, values, N_CELLS) for values in (wp, wy, wp * p)
+            ]
+        totals = (w, wy, wp, squared, loss)
+        if everything:
+            per = np.stack([values.reshape(units, -1).sum(axis=1) for values in totals])
+        else:
+            per = np.stack([by(rows, values, units) for values in totals])
+        # Slices of instances bound the dense (instances, cells) matrix when there are many members.
+        step = max(1, _DENSE // size)
+        for start in range(0, units, step):
+            stop = min(start + step, units)
+            part = slice(None) if step >= units else slice(*np.searchsorted(rows, np.array([start, stop])).tolist())
+            sums = by((rows[part] - start) * size + cell[part], residual[part], (stop - start) * size)
+            sums = sums.reshape(-1, size)
+            if clusters is None:
+                self._add_units(sums, per[:, start:stop], used[start:stop])
+            else:
+                self._buffer(sums, per[:, start:stop], used[start:stop], clusters[start:stop])
+
+    def _add_units(self, sums: FloatArray, per: FloatArray, used: BoolArray) -> None:
+        """Add independent units: (c, G * B) residual sums, (5, c) totals, (c,) whether they have events."""
+        self.sums += per.sum(axis=1)
+        self.squares += per @ per.T
+        self.n_instances += int(used.sum())
+        if self.exact_covariance:
+            self.covariance += sums.T @ sums
+            return
+        # Seeded by content: the sums do not depend on the order of blocks, and parts merge.
+        rng = np.random.default_rng([self.seed, zlib.crc32(sums.tobytes())])
+        multipliers = rng.standard_normal((MULTIPLIER_DRAWS, int(used.sum())))
+        size = self.members * self.bins
+        self.covariance[:, :size] += multipliers @ sums[used]
+        self.covariance[:, size] += multipliers.sum(axis=1)
+
+    def _buffer(self, sums: FloatArray, per: FloatArray, used: BoolArray, clusters: IntArray) -> None:
+        needed = int(clusters.max(initial=-1)) + 1
+        if needed > len(self._open):
+            grown = np.zeros((max(needed, 2 * len(self._open)), sums.shape[1] + 6))
+            if len(self._open):
+                grown[: len(self._open)] = self._open
+            self._open = grown
+        np.add.at(self._open, clusters, np.column_stack([sums, per.T, used]))
+
+    def close_clusters(self) -> None:
+        """Turn the open clusters into independent units; blocks added later start new ones."""
+        if len(self._open):
+            size = self.members * self.bins
+            self._add_units(self._open[:, :size], self._open[:, size:-1].T, self._open[:, -1] > 0)
+            self._open = np.zeros((0, 0))
+
+    def merge(self, other: CellTable) -> CellTable:
+        """The table of both; UsageError when the configurations differ."""
+        if self.config != other.config:
+            raise UsageError(
+                f"cell tables of different configurations do not merge: {self.config} and {other.config}"
+            )
+        if len(self._open) or len(other._open):
+            raise UsageError("close_clusters() before merging: a cluster must not be spread over tables")
+        total = CellTable(*self.config)
+        for name in ("cells", "moments", "covariance", "sums", "squares"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        for name in ("n_instances", "impossible"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
+
+    __add__ = merge
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return int(self.moments[0].sum())
+
+    @property
+    def residuals(self) -> FloatArray:
+        """(G * B,) sum of w (y - p) in each residual cell."""
+        difference: FloatArray = self.moments[3] - self.moments[2]
+        return difference
+
+    @property
+    def member_weights(self) -> FloatArray:
+        """(G * B,) total weight of the member that each residual cell belongs to."""
+        total = self.moments[1].reshape(self.members, self.bins).sum(axis=1)
+        return np.repeat(total, self.bins)
+
+    def normal_draws(self, draws: int, rng: np.random.Generator, *, centred: bool) -> FloatArray:
+        """(draws, G * B) normal vectors with the cluster-robust covariance of the residual sums.
+
+        ``centred`` subtracts the mean residual (for intervals); without it residuals have mean 0 by hypothesis
+        (the null law). Multiplier sums give at most ``MULTIPLIER_DRAWS`` vectors.
+        """
+        n, size = self.n_instances, self.members * self.bins
+        if n < 2:
+            return np.zeros((draws, size))
+        scale = n / (n - 1)
+        if self.exact_covariance:
+            matrix = self.covariance - (np.outer(self.residuals, self.residuals) / n if centred else 0.0)
+            values, vectors = np.linalg.eigh(matrix * scale)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            result: FloatArray = rng.standard_normal((draws, size)) @ root.T
+            return result
+        sums, multipliers = self.covariance[:draws, :size], self.covariance[:draws, size:]
+        result = (sums - multipliers * (self.residuals / n if centred else 0.0)) * np.sqrt(scale)
+        return result
+
+    def variances(self, *, centred: bool) -> FloatArray:
+        """(G * B,) cluster-robust variances of the residual sums."""
+        n = self.n_instances
+        size = self.members * self.bins
+        raw = np.diag(self.covariance) if self.exact_covariance else (self.covariance[:, :size] ** 2).mean(axis=0)
+        out: FloatArray = np.maximum(raw - (self.residuals**2 / n if centred and n else 0.0), 0.0)
+        return out * (n / (n - 1)) if n > 1 else out
+
+
+def merge_all(tables: list[CellTable]) -> CellTable:
+    """Merge tables of one configuration."""
+    return reduce(CellTable.merge, tables)

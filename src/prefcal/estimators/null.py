@@ -1,0 +1,119 @@
+"""Null laws: how large a calibration error a calibrated model of this size would show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefcal.data.ragged import FloatArray, IntArray
+from prefcal.distributions.base import Block
+from prefcal.estimators.binned import ece
+from prefcal.estimators.cells import MULTIPLIER_DRAWS, CellTable
+from prefcal.estimators.events import Forecast
+
+# Exact Monte Carlo redraws outcomes while events x draws stay under this budget (about two seconds).
+MONTE_CARLO_BUDGET = 60_000_000
+_CHUNK = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class NullLaw:
+    """Distribution of a statistic under calibration: ``p_value`` = (1 + #{T_b >= T}) / (B + 1)."""
+
+    mean: float
+    p_value: float
+    draws: int
+
+
+def compare(value: float, simulated: FloatArray) -> NullLaw:
+    """Monte-Carlo p-value of ``value`` among equally distributed draws (never 0; valid at any size)."""
+    # Equal up to rounding counts as "at least as large": simulated sums are added in another order.
+    at_least = int((simulated >= value - 1e-12 * max(abs(value), 1.0)).sum())
+    return NullLaw(float(simulated.mean()), (1 + at_least) / (len(simulated) + 1), len(simulated))
+
+
+def normal_null(table: CellTable, rng: np.random.Generator, draws: int = 999) -> FloatArray:
+    """ECE of normal residual sums with mean 0 and the cluster-robust covariance of the table, (draws,).
+
+    Valid for large samples whatever the dependence inside an instance: it needs the notion itself to hold, not
+    full calibration.
+    """
+    if not table.exact_covariance:
+        draws = min(draws, MULTIPLIER_DRAWS)
+    return ece(table.normal_draws(draws, rng, centred=False), table.member_weights, table.members)
+
+
+class OutcomeSimulator:
+    """Draws outcomes from the forecast itself, seen through the same observation as the real ones.
+
+    A real outcome is a bucket order of some items; a simulated one is a full ranking drawn from h whose ranked
+    items are put into buckets of the same sizes (so "only the best is known" stays just that).
+    """
+
+    def __init__(self, block: Block, ranks: FloatArray) -> None:
+        self.dist = block.dist
+        m = ranks.shape[1]
+        self.missing = np.isnan(ranks)
+        ordered = np.sort(ranks, axis=1)
+        self.bucket = np.where(np.isnan(ordered), np.nan, ordered)  # bucket of the j-th ranked item
+        strict = (ordered[:, 1:] > ordered[:, :-1]) | np.isnan(ordered[:, 1:])
+        self.strict = bool(strict.all())
+        self.best_only = (
+            not self.missing.any() and m > 1 and bool((ordered[:, 1:] == 2).all() and (ordered[:, 0] == 1).all())
+        )
+
+    def draw(self, size: int, rng: np.random.Generator) -> FloatArray:
+        """(size, b, m) simulated ranks (any increasing scale), NaN where the real outcome has none."""
+        keys = self.dist.sample_keys(size, rng)
+        if self.missing.any():
+            keys = np.where(self.missing, np.nan, keys)
+        if self.strict:
+            return keys
+        if self.best_only:
+            return np.where(keys == keys.min(axis=-1, keepdims=True), 1.0, 2.0)
+        place = np.argsort(np.argsort(keys, axis=-1), axis=-1)  # NaN last
+        ranks: FloatArray = np.take_along_axis(np.broadcast_to(self.bucket, keys.shape), place, axis=-1)
+        return ranks
+
+
+def residual_draws(
+    forecast: Forecast, y: FloatArray, weight: FloatArray, cells: list[tuple[IntArray, int]]
+) -> list[FloatArray]:
+    """Residual sums by cell of simulated outcomes of one block.
+
+    Parameters
+    ----------
+    forecast
+        Potential events, (b, e).
+    y
+        (d, b, e) what happened in each of d draws, NaN = not an event.
+    weight
+        (b, e) or (b, 1).
+    cells
+        Several (cell, size): (b, e) cell indices below ``size``.
+
+    Returns
+    -------
+    One (d, size) array for each entry of ``cells``.
+    """
+    residual = y - np.nan_to_num(forecast.p)
+    unknown = np.isnan(residual)
+    if unknown.any():
+        residual[unknown] = 0.0
+    if not (weight == 1.0).all():
+        residual *= weight
+    d = len(residual)
+    flat = residual.reshape(d, -1)
+    out = []
+    for cell, size in cells:
+        index = np.broadcast_to(cell, forecast.p.shape).ravel()
+        if index.size * size <= _CHUNK:  # a matrix product beats counting
+            chooser = np.zeros((index.size, size))
+            chooser[np.arange(index.size), index] = 1.0
+            out.append(flat @ chooser)
+        else:
+            spread = (index + np.arange(d)[:, None] * size).ravel()
+            counted = np.bincount(spread, flat.ravel(), minlength=d * size).astype(np.float64)
+            out.append(counted.reshape(d, size))
+    return out
