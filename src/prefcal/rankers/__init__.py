@@ -11,7 +11,18 @@ from typing import Any
 _PUBLIC = {
     "LabelRanker": "base",
     "kendall_tau": "base",
+    "KNNMallows": "neighbors",
+    "KNNPlackettLuce": "neighbors",
+    "LabelRankingForest": "tree",
+    "LabelRankingTree": "tree",
     "LinearPlackettLuce": "linear_pl",
+    "MallowsModel": "mallows_model",
+    "PLRPC": "pairwise_ranker",
+    "RPC": "pairwise_ranker",
+    "RankClassifier": "rank_classifier",
+    "pairs_to_babington_smith": "coupling",
+    "pairs_to_maximum_entropy": "coupling",
+    "pairs_to_plackett_luce": "coupling",
 }
 
 __all__ = [*_PUBLIC]

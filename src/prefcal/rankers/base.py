@@ -21,7 +21,8 @@ class LabelRanker(BaseEstimator):  # type: ignore[misc]
 
     The target ``y`` holds ranks, (n, m): 1 = best; NaN = not ranked (nothing is known about the item); equal =
     tied, which means that one is better but we do not know which. Gaps in the ranks are errors. ``sample_weight``
-    counts rows: weight 2 is the row twice, weight 0 is no row.
+    counts rows: weight 2 is the row twice (except where a parameter such as ``n_neighbors`` or ``min_samples_leaf``
+    counts rows itself), weight 0 is no row.
 
     A subclass defines ``fit``, which starts with :meth:`_training_data`, and :meth:`predict_distribution`, which
     starts with :meth:`_features`.
@@ -146,8 +147,6 @@ def check_weights(sample_weight: Any, n: int) -> FloatArray:
     """Weights (n,): numbers >= 0, at least one positive; ones for None. DataError otherwise."""
     if sample_weight is None:
         return np.ones(n)
-    if np.ndim(sample_weight) == 0:
-        raise DataError(f"sample_weight must hold one number for each row, got {sample_weight!r}")
     weight = as_array(sample_weight, "sample_weight", 1)
     if len(weight) != n:
         raise DataError(f"sample_weight has {len(weight)} numbers for {n} rows")
@@ -156,7 +155,7 @@ def check_weights(sample_weight: Any, n: int) -> FloatArray:
         at = int(np.flatnonzero(bad)[0])
         raise DataError(f"sample_weight {weight[at]} is not a finite number >= 0", row=f"instance {at}")
     if not (weight > 0).any():
-        raise DataError("sample_weight is 0 for every row: there is nothing to learn from")
+        raise DataError("sample_weight is zero for every row: there is nothing to learn from")
     return weight
 
 

@@ -25,8 +25,8 @@ class LinearPlackettLuce(LabelRanker):
     Parameters
     ----------
     alpha
-        Ridge on the coefficients (of the standardised features), >= 0; not on the intercepts. It is a weight
-        against the *sum* over rows, as 1 / C in scikit-learn's logistic regression, which this is for m = 2.
+        Ridge on the coefficients (of the standardised features), >= 0; not on the intercepts. It is weighed against
+        the *sum* over rows. For m = 2 this is scikit-learn's logistic regression with C = 2 / alpha.
     standardize
         Scale features to mean 0 and standard deviation 1 (weighted) before the fit. A constant feature is left out
         of the model (coefficient 0).
@@ -132,7 +132,8 @@ class LinearPlackettLuce(LabelRanker):
 
     def decision_function(self, X: Any) -> FloatArray:
         """Log-utilities (n, m)."""
-        scores: FloatArray = self._features(X) @ self.coef_.T + self.intercept_
+        features = self._features(X)
+        scores: FloatArray = features @ self.coef_.T + self.intercept_
         return scores
 
     def predict_distribution(self, X: Any) -> PlackettLuce:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from prefcal.data.ragged import FloatArray, IntArray
 
-# Nodes of the trapezoidal rule on the log of the race's time. The integrand is analytic for |imaginary part| < pi/2,
-# so a step h leaves a relative error of about exp(-pi^2 / h), 1e-17 here; the left end loses exp(-37), the right end
-# exp(-exp(5.5)).
-_STEP = 0.25
-_LOG_TIME = np.arange(-37.0, 5.6, _STEP)
-_LOG_BASE = _LOG_TIME - np.exp(_LOG_TIME) + np.log(_STEP)
+# The trapezoidal rule on the log of the race's time. The ends lose exp(-37) on the left, exp(-exp(5.5)) on the right.
+# The integrand is analytic in a strip, so the error falls exponentially in 1 / step, the slower the more items are
+# tied: with these steps, each up to a number of tied items, it was below 1e-11 at every spread of scores tried.
+_STEPS = ((4, 0.2), (30, 0.125), (100, 0.06))
+_FINEST = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Stages:
 
         P = integral over t of r exp(-r t) prod over a in T of (1 - exp(-v_a t)),  v = exp(score), r = sum of R's v,
 
-    by the trapezoidal rule in log t (relative error below 1e-12). The last bucket is certain; unranked items take no
+    by the trapezoidal rule in log t (relative error below 1e-11). The last bucket is certain; unranked items take no
     part. All this is log-concave in the scores: the event is a convex set of noisy scores (Prekopa).
 
     Parameters
@@ -76,14 +76,14 @@ class Stages:
         Parameters
         ----------
         scores
-            (n, m) log-utilities. Cost O(n m), plus about 170 times the number of items in tied buckets.
+            (n, m) log-utilities. Cost O(n m), plus some hundred times the number of items in tied buckets.
 
         Returns
         -------
         (n,) log-likelihoods and (n, m) derivatives by the scores; each row of these sums to 0.
         """
         s, log_rest = self._sorted(scores)
-        value = np.where(self.single, s - log_rest, 0.0).sum(axis=1)
+        value = np.where(self.single, s, 0.0).sum(axis=1) - np.where(self.single, log_rest, 0.0).sum(axis=1)
         share = self.single.astype(np.float64)  # weight of the stage whose choice set starts at this place
         direct = share.copy()
         for tied in self.tied:
@@ -113,7 +113,9 @@ class Stages:
             share[tied.rows, after] += slopes.sum(axis=1)
             pulled[tied.rows, after] += curves.sum(axis=(1, 2))
             blocks[rows, first, second] += curves
-            chance = np.where(np.arange(m) >= after[:, None], np.exp(np.minimum(s[tied.rows] - rest[:, None], 0.0)), 0.0)
+            chance = np.where(
+                np.arange(m) >= after[:, None], np.exp(np.minimum(s[tied.rows] - rest[:, None], 0.0)), 0.0
+            )
             cross = curves.sum(axis=2)[:, :, None] * chance[:, None, :]
             np.subtract.at(blocks, (rows, first, np.arange(m)[None, None, :]), cross)
             np.subtract.at(blocks, (rows, np.arange(m)[None, :, None], second), cross.transpose(0, 2, 1))
@@ -138,7 +140,9 @@ class Stages:
 def _log_ratio(amount: FloatArray, log_rest: FloatArray, power: float) -> FloatArray:
     """Log of amount / rest ** power; -inf where the amount is 0."""
     with np.errstate(divide="ignore"):
-        return np.where(amount > 0, np.log(amount) - power * np.where(amount > 0, log_rest, 0.0), -np.inf)
+        return np.where(
+            amount > 0, np.log(np.maximum(amount, 0.0)) - power * np.where(amount > 0, log_rest, 0.0), -np.inf
+        )
 
 
 def _drawn(s: FloatArray, log_rest: FloatArray, share: FloatArray) -> FloatArray:
@@ -175,14 +179,15 @@ def log_before(
     count, t = scores.shape
     log_p, slopes = np.empty(count), np.empty((count, t))
     curves = np.empty((count, t, t)) if curvature else None
-    step = max(1, (1 << 18) // (t * len(_LOG_TIME)))
+    log_time, log_base = _nodes(t)
+    step = max(1, (1 << 18) // (t * len(log_time)))
     for start in range(0, count, step):
         part = slice(start, start + step)
-        log_z = (scores[part] - log_rest[part, None])[:, :, None] + _LOG_TIME
+        log_z = (scores[part] - log_rest[part, None])[:, :, None] + log_time
         z = np.exp(np.clip(log_z, -700.0, 700.0))
         # log(1 - exp(-z)) is log z where z is tiny.
         log_arrived = np.where(log_z < -40.0, log_z, np.log(-np.expm1(-z)))
-        terms = log_arrived.sum(axis=1) + _LOG_BASE
+        terms = log_arrived.sum(axis=1) + log_base
         largest = terms.max(axis=1, keepdims=True)
         mass = np.exp(terms - largest)
         total = mass.sum(axis=1, keepdims=True)
@@ -197,3 +202,11 @@ def log_before(
             spread = np.einsum("ek,eak,ebk->eab", mass, slope, slope, optimize=True)
             curves[part] = mean[:, :, None] * mean[:, None, :] - spread - inside[:, :, None] * np.eye(t)
     return log_p, slopes, curves
+
+
+@cache
+def _nodes(tied: int) -> tuple[FloatArray, FloatArray]:
+    """Nodes on the log of time, and the log of weight times density there, for a bucket of ``tied`` items."""
+    step = next((step for most, step in _STEPS if tied <= most), _FINEST)
+    log_time = np.arange(-37.0, 5.6, step)
+    return log_time, log_time - np.exp(log_time) + np.log(step)
