@@ -132,14 +132,14 @@ class Audit:
         """The JSON document as text; written to ``path`` if one is given."""
         text = json.dumps(self.document(), indent=1, ensure_ascii=True, allow_nan=False, default=_plain) + "\n"
         if path is not None:
-            _write(path, text)
+            write_files({os.fspath(path): text})
         return text
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the self-contained HTML report."""
         from prefcal.report.html import render_html
 
-        _write(path, render_html(self))
+        write_files({os.fspath(path): render_html(self)})
 
     def plot(self, notion: str | None = None, *, model: str | None = None, ax: Any = None) -> Any:
         """Draw the reliability diagram of a notion (default: the first with a curve) with matplotlib."""
@@ -317,6 +317,9 @@ class _Run:
         robust = compare(error.value, normal_null(table, rng, self.draws))
         law = robust if simulated is None else compare(error.value, simulated)
         tolerance = self.tolerance * 2 / t.family.n_shared
+        # An interval holds 0 exactly when calibration is not rejected: the test is the sharper of the two there.
+        low, high = error.interval
+        interval = (low if max(law.p_value, robust.p_value) <= ALPHA else 0.0, high)
         settings: dict[str, Any] = {
             "bins": self.bins,
             "tolerance": tolerance,
@@ -344,10 +347,10 @@ class _Run:
         )
         if isinstance(self.h, PlackettLuce) and isinstance(t.family, Pairs | TopChoice) and table.n_instances > 1:
             numbers |= self._temperature(t.family, rows, table.bins)
-        verdict = _verdict(error.interval, max(law.p_value, robust.p_value), tolerance)
+        verdict = _verdict(interval, max(law.p_value, robust.p_value), tolerance)
         return Result(
             model=self.model, notion=name, items=self.items, group=label, estimator="ece", value=error.value,
-            null_mean=law.mean, debiased=error.debiased, interval=error.interval, p_value=law.p_value,
+            null_mean=law.mean, debiased=error.debiased, interval=interval, p_value=law.p_value,
             p_adjusted=law.p_value, verdict=verdict, n_events=table.n_events, n_instances=table.n_instances,
             coverage=coverage, metrics=numbers, settings=settings, curve=reliability_curve(table),
         )  # fmt: skip
@@ -405,7 +408,7 @@ class _Run:
         settings = {
             "tolerance": self.tolerance**2, "seed": self.seed, "kernel": "Gaussian, random Fourier features",
             "frequencies": error.frequencies, "bandwidth": error.bandwidth, "given": error.given,
-            "null": "random signs of instances' residuals", "draws": error.null.draws, "interval": "jackknife",
+            "null": error.null_method, "draws": error.null.draws, "interval": "jackknife",
         }  # fmt: skip
         return Result(
             model=self.model, notion=name, items=self.items,
@@ -459,12 +462,12 @@ def _holm(results: list[Result]) -> list[Result]:
 
 def _per_record(h: Distribution, y: Outcomes, clusters: Any) -> tuple[Distribution, IntArray | None]:
     """One forecast for each record, and cluster codes where records or instances are not independent."""
-    own = len(y) == len(h) and bool((y.instance == np.arange(len(y))).all())
-    if not own:
+    one_each = bool((y.instance == np.arange(len(y))).all())
+    if one_each and len(y) != len(h):
+        raise DataError(f"{len(h)} forecasts but {len(y)} outcomes; there must be one outcome for each forecast")
+    if not one_each:
         if y.instance.max() >= len(h) or y.instance.min() < 0:
             raise DataError(f"outcomes name instance {int(y.instance.max())} but there are {len(h)} forecasts")
-        if bool((y.instance == np.arange(len(y))).all()):
-            raise DataError(f"{len(h)} forecasts but {len(y)} outcomes; there must be one outcome for each forecast")
         h = h[y.instance]
     names = y.instance if clusters is None else np.asarray(clusters)
     if names.shape != (len(y),):
@@ -502,7 +505,10 @@ def _weights(weights: Any, y: Outcomes, n_forecasts: int) -> tuple[FloatArray, b
         return 1.0 / np.bincount(y.instance)[y.instance], True
     if isinstance(weights, str):
         raise UsageError.unknown("weights", weights, ("instance",))
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"weights must be numbers ({error})") from None
     if array.shape == (n_forecasts,) != (n,):
         array = array[y.instance]
     if array.shape != (n,):
@@ -517,19 +523,24 @@ def _weights(weights: Any, y: Outcomes, n_forecasts: int) -> tuple[FloatArray, b
     return array, False
 
 
-def _write(target: str | os.PathLike[str], text: str) -> None:
-    """Write a whole file or none: a temporary one in the same directory takes the name when it is complete."""
-    path = Path(target).absolute()
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def write_files(texts: Mapping[str, str]) -> None:
+    """Write all files, whole, or none: temporary ones beside them take their names when every one is complete."""
+    umask = os.umask(0)
+    os.umask(umask)
+    ready: list[tuple[Path, Path]] = []
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        for target, text in texts.items():
+            path = Path(target).absolute()
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            ready.append((Path(name), path))
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            Path(name).chmod(0o666 & ~umask)
+        for temporary, path in ready:
+            temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        for temporary, _ in ready:
+            temporary.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from prefcal import __version__
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(options: argparse.Namespace, error: BaseException) -> int:
     if options.debug:
-        raise error
+        traceback.print_exception(error)
+        return 2
     text = str(error) or type(error).__name__
     print(f"prefcal {options.command}: error: {_printable(text)}", file=sys.stderr)
     return 2

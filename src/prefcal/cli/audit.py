@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prefcal.auditing import DEFAULT_NOTIONS, Audit, audit
+from prefcal.auditing import DEFAULT_NOTIONS, Audit, audit, write_files
 from prefcal.cli.gates import Gate
 from prefcal.cli.options import ROLES
 from prefcal.cli.progress import Progress
@@ -24,6 +24,7 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import UsageError
 from prefcal.notions.notion import Notion
 
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".gz")
 MAX_LEVELS = 100  # of one grouping field: more are numbers to be cut, or ids
 
 
@@ -35,25 +36,30 @@ def run(options: argparse.Namespace) -> int:
         Notion.parse(notion)
     if options.format is not None and options.format not in FORMATS:
         raise UsageError.unknown("format", options.format, FORMATS)
-    for target in (options.report, options.json):
-        check_target(target)
+    check_target(options.report)
+    if options.json != "-":
+        check_target(options.json)
+    if options.report and options.json and Path(options.report).absolute() == Path(options.json).absolute():
+        raise UsageError(f"--report and --json both name {options.report}")
     total = Audit([])
     with Progress() as progress:
         for name, path in models:
             total = total.merge(audit_file(path, name, options, progress))
     failed = [message for gate in gates for message in gate.failures(total)]
+    texts = {}
     if options.report:
-        total.report(options.report)
+        from prefcal.report.html import render_html
+
+        texts[options.report] = render_html(total)
+    if options.json and options.json != "-":
+        texts[options.json] = total.to_json()
+    write_files(texts)
     if options.json == "-":
-        sys.stdout.write(total.to_json())
-    else:
-        if options.json:
-            total.to_json(options.json)
-        if not options.quiet:
-            show(total)
-    for written in (options.report, options.json):
-        if written and written != "-":
-            print(f"wrote {written}", file=sys.stderr)
+        say(total.to_json())
+    elif not options.quiet:
+        show(total)
+    for target in texts:
+        print(f"wrote {target}", file=sys.stderr)
     for message in failed:
         print(f"gate failed: {message}", file=sys.stderr)
     return 1 if failed else 0
@@ -156,20 +162,28 @@ def show(result: Audit) -> None:
     console = Console(file=sys.stdout, no_color="NO_COLOR" in os.environ or None, highlight=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=100, color_system=None, highlight=False)
-    render_terminal(result, console)
+    with console.capture() as captured:
+        render_terminal(result, console)
+    say(captured.get())
+
+
+def say(text: str) -> None:
+    """Write to stdout; a reader that went away (``| head``) is no error and must not hide a failed gate."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
     """(name, path) of every model, in the order given; values that list options swallowed go back to the paths."""
     paths = list(options.paths)
-    for values, fits in (
-        (options.notion, _is_notion),
-        (options.group, lambda text: not Path(text).exists()),
-        (options.fail_if, lambda text: not Path(text).exists()),
-        (options.model, lambda text: "=" in text),
-    ):
-        paths += [v for v in values if not fits(v)]
-        values[:] = [v for v in values if fits(v)]
+    for values in (options.notion, options.group, options.fail_if):
+        paths += [v for v in values if _is_path(v)]
+        values[:] = [v for v in values if not _is_path(v)]
+    paths += [v for v in options.model if "=" not in v]
+    options.model[:] = [v for v in options.model if "=" in v]
     models = [(model_name(p), p) for p in paths]
     for pair in options.model:
         name, _, path = pair.partition("=")
@@ -188,18 +202,17 @@ def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
     return models
 
 
-def _is_notion(text: str) -> bool:
-    try:
-        Notion.parse(text)
-    except UsageError:
-        return not Path(text).exists()  # a wrong name is reported as such, a file is a path
-    return True
+def _is_path(text: str) -> bool:
+    """Whether a value of a list option is really a score file: no notion, field or gate looks like one."""
+    return os.sep in text or Path(text).suffix in _SUFFIXES
 
 
 def check_target(target: str | None) -> None:
     """Fail before the work, not after it, when an output cannot be written."""
-    if target is None or target == "-":
+    if target is None:
         return
+    if target in ("", "-"):
+        raise UsageError(f"cannot write the report to {target!r}: give the name of a file (only --json can be -)")
     path = Path(target)
     if path.is_dir():
         raise UsageError(f"cannot write {target}: it is a directory")

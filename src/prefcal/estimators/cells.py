@@ -35,11 +35,14 @@ SUMS = ("w", "wy", "wp", "brier", "log_loss")
 def cell_index(p: FloatArray, log_p: FloatArray, log_q: FloatArray) -> IntArray:
     """Fine cell of each forecast, 0..N_CELLS-1, increasing in p.
 
-    Cells have width 1/5040 (cell floor(5040 p)); the first is split by log p, the last by log(1 - p).
+    Cells have width 1/5040 (cell floor(5040 p), up to the rounding of the product); the first is split by log p, the
+    last by log(1 - p).
     """
-    cell = (p * FINE).astype(np.intp)
+    # p = k / B must fall in the cell that starts there, also where 5040 p is rounded to just below it.
+    cell = (p * FINE * (1.0 + 4e-16)).astype(np.intp)
+    np.minimum(cell, FINE - 1, out=cell)
     low = cell == 0
-    high = cell >= FINE - 1
+    high = cell == FINE - 1
     cell += LOG_CELLS - 1
     if low.any():
         depth = (np.maximum(log_p[low], np.log(LOG_FLOOR)) - np.log(LOG_FLOOR)) / _LOG_SPAN
@@ -48,6 +51,14 @@ def cell_index(p: FloatArray, log_p: FloatArray, log_q: FloatArray) -> IntArray:
         depth = (np.maximum(log_q[high], np.log(LOG_FLOOR)) - np.log(LOG_FLOOR)) / _LOG_SPAN
         cell[high] = N_CELLS - 1 - np.clip((depth * LOG_CELLS).astype(np.intp), 0, LOG_CELLS - 1)
     return cell
+
+
+def cell_bins(bins: int) -> IntArray:
+    """(N_CELLS,) equal-width bin that holds each fine cell; ``bins`` must divide 5040."""
+    if FINE % bins:
+        raise UsageError(f"bins must divide {FINE} to be unions of cells, got {bins}")
+    coarse = np.clip(np.arange(N_CELLS) - (LOG_CELLS - 1), 0, FINE - 1)
+    return coarse // (FINE // bins)
 
 
 @dataclass(slots=True)
@@ -173,6 +184,11 @@ class CellTable:
         self.moments += bins
         if self.members == 1:
             fine = cell_index(p, log_p, log_q)
+            if FINE % self.bins == 0:  # one ulp beside an edge the two products may round apart: the bin is right
+                width = FINE // self.bins
+                inside = np.clip(fine - (LOG_CELLS - 1), cell * width, cell * width + width - 1) + (LOG_CELLS - 1)
+                middle = (fine >= LOG_CELLS) & (fine < N_CELLS - LOG_CELLS)
+                fine = np.where(middle, inside, fine)
             count = by(fine, None, N_CELLS)
             self.cells += [count, count if unit else by(fine, w, N_CELLS)] + [
                 by(fine, values, N_CELLS) for values in (wp, wy, wp * p)
@@ -202,7 +218,8 @@ class CellTable:
         if self.exact_covariance:
             self.covariance += sums.T @ sums
             return
-        # Seeded by content: the sums do not depend on the order of blocks, and parts merge.
+        # Seeded by content: the sums do not depend on the order of blocks, and parts merge. (Blocks that are equal
+        # byte for byte share their multipliers; such data should come with clusters.)
         rng = np.random.default_rng([self.seed, zlib.crc32(sums.tobytes())])
         multipliers = rng.standard_normal((MULTIPLIER_DRAWS, int(used.sum())))
         size = self.members * self.bins

@@ -22,7 +22,7 @@ from prefcal.distributions.base import Block, Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.events import Items, classify_ranks
-from prefcal.estimators.null import NullLaw, compare
+from prefcal.estimators.null import NullLaw, OutcomeSimulator, compare
 from prefcal.estimators.scalar import aligned_ranks
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
@@ -41,6 +41,7 @@ class KernelError:
 
     value: float
     null: NullLaw
+    null_method: str
     interval: Interval
     n_events: int
     n_instances: int
@@ -56,8 +57,9 @@ def kernel_error(
     """Unbiased squared kernel calibration error of a vector notion, averaged over members.
 
     Exchangeable items are relabelled by the model's own order, and the subsets of sub-k are pooled. The null law
-    flips the residuals of each instance (or cluster) by random signs: it needs the notion itself, whatever the
-    dependence inside an instance, and enough instances. The interval is a jackknife one, clipped at 0.
+    redraws outcomes from h (exact under full calibration) where a view has one member and the work allows; else it
+    flips the residuals of each instance (or cluster) by random signs, which needs the notion itself, whatever the
+    dependence inside an instance, and many instances. The interval is a jackknife one, clipped at 0.
 
     Cost: the state holds at most 2^17 numbers and the null draws take at most 3e10 multiply-adds; the numbers of
     features and draws follow from that and are reported.
@@ -69,59 +71,77 @@ def kernel_error(
         of items, or the model states probabilities of pairs only.
     """
     view, m = _checked(h, notion)
-    pooled = items == "exchangeable"
+    renamed = items == "exchangeable"
+    pooled = renamed and view.kind == "sub"  # subsets of the model's own order are alike, its positions are not
     members = 1 if pooled else view.n_members(m)
     width = view.n_outcomes(m)
     rng = np.random.default_rng([seed, 1])
     state = min(_STATE, _WORK / (len(y) * _DRAWS[0]))
     frequencies = int(np.clip(state / (2 * members * width), 8, 128))
     draws = int(np.clip(_WORK / (len(y) * 2 * frequencies * members * width), *_DRAWS))
-    features, bandwidth, given = _features(h, notion, view, pooled, frequencies, rng)
+    features, bandwidth, given = _features(h, notion, view, renamed, frequencies, rng)
 
     shape = (members, 2 * frequencies, width)
-    null = np.zeros((draws, math.prod(shape)))
+    null, own = np.zeros((draws, math.prod(shape))), np.zeros(draws)
     total = np.zeros(math.prod(shape))
     used = np.zeros(len(y), dtype=np.intp)
-    n_events = 0
+    n_events = n = 0
     units: list[FloatArray] = []
+    exact = clusters is None and view.n_members(m) == 1 and len(y) * 2 * frequencies * width * draws <= _WORK
     for rows, block in _whole_clusters(h, clusters):
-        vector, outcome, condition = _block_forecast(block, y, notion, view, pooled)
+        ranks = aligned_ranks(y, block)
+        forecast = _forecast(block.dist, notion, view, renamed)
+        outcome = _outcome(view, forecast, ranks)
         known = outcome >= 0
         n_events += int(known.sum())
         used[rows] = known.any(axis=1)
-        phi = features(condition) * known[..., None]
-        residual = (outcome[..., None] == np.arange(width)) - vector
-        if pooled:
-            each = np.einsum("bgf,bgw->bfw", phi, residual).reshape(len(rows), -1)
-        else:
-            each = np.einsum("bgf,bgw->bgfw", phi, residual).reshape(len(rows), -1)
+        phi = features(forecast.condition) * known[..., None]
+        residual = (outcome[..., None] == np.arange(width)) - forecast.vector
+        each = np.einsum("bgf,bgw->bfw" if pooled else "bgf,bgw->bgfw", phi, residual).reshape(len(rows), -1)
         if clusters is not None:
-            each = np.add.reduceat(each, np.flatnonzero(np.diff(clusters[rows], prepend=-1)), axis=0)
+            starts = np.flatnonzero(np.diff(clusters[rows], prepend=-1))
+            each = np.add.reduceat(each, starts, axis=0)
+            n += int(np.logical_or.reduceat(used[rows] > 0, starts).sum())
+        else:
+            n += int(used[rows].sum())
         total += each.sum(axis=0)
-        signs = np.random.default_rng([seed, zlib.crc32(each.tobytes())]).integers(0, 2, (draws, len(each)))
-        null += (2.0 * signs - 1.0) @ each
         units.append(each)
-    return _finish(total, null, units, used, members, n_events, frequencies, bandwidth, given)
-
-
-def _finish(
-    total: FloatArray, null: FloatArray, units: list[FloatArray], used: IntArray, members: int, n_events: int,
-    frequencies: int, bandwidth: float, given: str,
-) -> KernelError:  # fmt: skip
-    own = np.concatenate([(u**2).sum(axis=1) for u in units])
-    with_total = np.concatenate([u @ total for u in units])
-    n = int((own > 0).sum())
+        if exact:
+            simulator = OutcomeSimulator(block, ranks)
+            base = phi[:, 0].T @ forecast.vector[:, 0]
+            size2 = (forecast.vector[:, 0] ** 2).sum(axis=1)
+            for d in range(draws):
+                drawn = _outcome(view, forecast, simulator.draw(1, rng)[0])[:, 0]
+                seen = np.flatnonzero((drawn >= 0) & known[:, 0])
+                hot = np.zeros((len(rows), width))
+                hot[seen, drawn[seen]] = 1.0
+                null[d] += (phi[:, 0].T @ hot - base).reshape(-1)
+                own[d] += (1 - 2 * forecast.vector[seen, 0, drawn[seen]] + size2[seen]).sum()
+        else:
+            signs = np.random.default_rng([seed, zlib.crc32(each.tobytes())]).integers(0, 2, (draws, len(each)))
+            null += (2.0 * signs - 1.0) @ each
+            own += (each**2).sum()
+    observed = sum(float((u**2).sum()) for u in units)
     if n < 2:
-        raise UsageError("a kernel estimate needs at least two instances with a known outcome")
+        raise UsageError(f"{notion.name}: a kernel estimate needs at least two instances with a known outcome")
     scale = members * n * (n - 1)
-    value = float((total @ total - own.sum()) / scale)
-    simulated = ((null**2).sum(axis=1) - own.sum()) / scale
-    # First-order projection of the U-statistic, for its standard error away from 0.
-    projection = (with_total - own)[own > 0] / (members * (n - 1))
-    se = 2 * float(projection.std(ddof=1)) / math.sqrt(n)
-    se = max(se, float(simulated.std(ddof=1)))  # the degenerate part, which rules near 0
-    interval = (max(value - Z95 * se, 0.0), max(value + Z95 * se, 0.0))
-    return KernelError(value, compare(value, simulated), interval, n_events, n, used, frequencies, bandwidth, given)
+    value = (float(total @ total) - observed) / scale
+    simulated = ((null**2).sum(axis=1) - own) / scale
+    # First-order projection of the U-statistic, for its standard error away from 0; near 0 its degenerate part rules.
+    projection = np.concatenate([u @ total - (u**2).sum(axis=1) for u in units]) / (members * (n - 1))
+    se = max(2 * float(projection.std(ddof=1)) / math.sqrt(n), float(simulated.std(ddof=1)))
+    return KernelError(
+        value=value,
+        null=compare(value, simulated),
+        null_method="exact Monte Carlo, outcomes drawn from the forecasts" if exact else "random signs of units",
+        interval=(max(value - Z95 * se, 0.0), max(value + Z95 * se, 0.0)),
+        n_events=n_events,
+        n_instances=n,
+        used=used,
+        frequencies=frequencies,
+        bandwidth=bandwidth,
+        given=given,
+    )
 
 
 def _checked(h: Distribution, notion: Notion) -> tuple[View, int]:
@@ -159,49 +179,70 @@ def _whole_clusters(h: Distribution, clusters: IntArray | None) -> Iterator[tupl
             yield rows, Block(rows, h[rows], None)
 
 
-def _block_forecast(
-    block: Block, y: Outcomes, notion: Notion, view: View, pooled: bool
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    """(b, g, w) forecasts, (b, g) outcome index or -1, (b, g or 1, d) what is conditioned on."""
-    h = block.dist
-    outcome = classify_ranks(view, aligned_ranks(y, block))
+@dataclass(frozen=True, slots=True)
+class _Forecast:
+    """(b, g, w) forecasts, what is conditioned on (b, g, d), and how outcomes and members are renamed, if at all."""
+
+    vector: FloatArray
+    condition: FloatArray
+    new: IntArray | None
+    member: IntArray | None
+
+
+def _forecast(h: Distribution, notion: Notion, view: View, renamed: bool) -> _Forecast:
     vector = h.marginal(view).probs
-    if pooled:
-        place = np.argsort(h.mode(), axis=1)  # the model's own rank of each item, 0-based
-        vector, outcome = _relabel(vector, outcome, view, place)
+    place = new = member = None
+    if renamed:
+        own = h.mode()
+        place = np.argsort(own, axis=1)
+        new = _relabel(view, place)
+        vector = _moved(vector, new)
+        if view.kind == "position":  # member r: the rank of the model's r-th item
+            member = own
+            vector = np.take_along_axis(vector, member[..., None], axis=1)
+    condition = vector
     if notion.given == "full":
-        condition = _whole(h, place if pooled else None)[:, None, :]
-        condition = np.broadcast_to(condition, (*vector.shape[:2], condition.shape[2]))
-    else:
-        condition = vector
-    return vector, outcome, condition
+        whole = _whole(h, place)[:, None, :]
+        condition = np.broadcast_to(whole, (*vector.shape[:2], whole.shape[2]))
+    return _Forecast(vector, condition, new, member)
 
 
-def _relabel(vector: FloatArray, outcome: IntArray, view: View, place: IntArray) -> tuple[FloatArray, IntArray]:
-    """Name items by the model's own order, so that outcomes mean the same in every instance."""
-    b, m = place.shape
-    names = view.outcomes(m)
+def _outcome(view: View, forecast: _Forecast, ranks: FloatArray) -> IntArray:
+    index = classify_ranks(view, ranks)
+    if forecast.member is not None:
+        index = np.take_along_axis(index, forecast.member, axis=1)
+    return index if forecast.new is None else _renamed(index, forecast.new)
+
+
+def _relabel(view: View, place: IntArray) -> IntArray:
+    """(b, members or 1, outcomes) index of each outcome once items are named by the model's own order.
+
+    ``place`` (b, m) is the model's own rank of each item, 0-based. Members are not renamed; see ``_moved``.
+    """
+    m = place.shape[1]
     if view.kind == "sub":  # within each subset: own order 0..k-1
         own = np.argsort(np.argsort(place[:, view.members(m)], axis=-1), axis=-1)  # (b, G, k)
-        new = permutation_index(own[:, :, View("full").outcomes(view.k)[0]], view.k)
-    elif view.kind == "position":
-        member = place[:, :, None] * m + np.arange(m)  # position of the model's r-th item
-        flat = np.empty((b, m * m))
-        np.put_along_axis(flat, member.reshape(b, -1), vector.reshape(b, -1), axis=1)
-        moved = np.full((b, m), -1, dtype=np.intp)
-        np.put_along_axis(moved, place, outcome, axis=1)
-        return flat.reshape(b, m, m), moved
-    else:
-        renamed = place[:, names[0]]  # (b, W, L)
-        if view.kind == "topset":
-            lookup = View("topset", view.k).classify(_complete(np.sort(renamed, axis=-1), m))[..., 0]
-        else:
-            lookup = permutation_index(renamed, m)
-        new = lookup[:, None, :]
+        return permutation_index(own[:, :, View("full").outcomes(view.k)[0]], view.k)
+    if view.kind == "position":  # the rank of an item does not depend on names
+        return np.broadcast_to(np.arange(m), (len(place), 1, m))
+    renamed = place[:, view.outcomes(m)[0]]  # (b, W, L)
+    if view.kind == "topset":
+        return view.classify(_complete(np.sort(renamed, axis=-1), m))[..., 0][:, None, :]
+    return permutation_index(renamed, m)[:, None, :]
+
+
+def _moved(vector: FloatArray, new: IntArray) -> FloatArray:
     out = np.empty_like(vector)
-    np.put_along_axis(out, new, vector, axis=2)
-    moved = np.take_along_axis(new, np.maximum(outcome, 0)[..., None], axis=2)[..., 0]
-    return out, np.where(outcome < 0, -1, moved)
+    np.put_along_axis(out, np.broadcast_to(new, vector.shape), vector, axis=2)
+    return out
+
+
+def _renamed(outcome: IntArray, new: IntArray) -> IntArray:
+    """(b, g) outcome indices after :func:`_relabel`; -1 stays."""
+    index = np.take_along_axis(
+        np.broadcast_to(new, (*outcome.shape, new.shape[2])), np.maximum(outcome, 0)[..., None], axis=2
+    )
+    return np.where(outcome < 0, -1, index[..., 0])
 
 
 def _complete(sets: IntArray, m: int) -> IntArray:
@@ -216,9 +257,7 @@ def _whole(h: Distribution, place: IntArray | None) -> FloatArray:
     m = h.n_items
     if m <= 5:
         probs = h.marginal("full").probs
-        if place is not None:
-            probs, _ = _relabel(probs, np.full((len(h), 1), -1), View("full"), place)
-        return probs[:, 0]
+        return (probs if place is None else _moved(probs, _relabel(View("full"), place)))[:, 0]
     first, second = np.triu_indices(m, 1)
     pairs = np.zeros((len(h), m, m))
     p = 1.0 / (1.0 + np.exp(-h.pair_log_odds(first, second)))
@@ -232,17 +271,14 @@ def _whole(h: Distribution, place: IntArray | None) -> FloatArray:
 
 
 def _features(
-    h: Distribution, notion: Notion, view: View, pooled: bool, frequencies: int, rng: np.random.Generator
+    h: Distribution, notion: Notion, view: View, renamed: bool, frequencies: int, rng: np.random.Generator
 ) -> tuple[Callable[[FloatArray], FloatArray], float, str]:
-    """Random Fourier features of the Gaussian kernel whose bandwidth is the median distance of 400 forecasts."""
+    """Random Fourier features of the Gaussian kernel; bandwidth = root mean squared distance of 400 forecasts."""
     some = h[np.sort(rng.choice(len(h), min(len(h), 400), replace=False))]
-    nothing = Outcomes.from_ranks(np.ones((len(some), some.n_items)))
-    condition = _block_forecast(Block(slice(None), some, None), nothing, notion, view, pooled)[2]
-    points = condition[:, rng.integers(0, condition.shape[1])]
-    squares = (points**2).sum(axis=1)
-    gaps = np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0.0))
-    gaps = gaps[np.triu_indices(len(points), 1)]
-    bandwidth = float(np.median(gaps[gaps > 1e-9])) if (gaps > 1e-9).any() else 1.0
+    condition = _forecast(some, notion, view, renamed).condition
+    points = condition.reshape(-1, condition.shape[-1])
+    spread = float(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean())
+    bandwidth = math.sqrt(2 * spread) if spread > 1e-18 else 1.0
     directions = rng.standard_normal((condition.shape[-1], frequencies)) / bandwidth
 
     def features(u: FloatArray) -> FloatArray:

@@ -10,7 +10,6 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import MULTIPLIER_DRAWS, CellTable
-from prefcal.estimators.events import Forecast
 
 # Exact Monte Carlo redraws outcomes while events x draws stay under this budget (about two seconds).
 MONTE_CARLO_BUDGET = 60_000_000
@@ -77,19 +76,13 @@ class OutcomeSimulator:
         return ranks
 
 
-def residual_draws(
-    forecast: Forecast, y: FloatArray, weight: FloatArray, cells: list[tuple[IntArray, int]]
-) -> list[FloatArray]:
-    """Residual sums by cell of simulated outcomes of one block.
+def sums_by_cell(values: FloatArray, cells: list[tuple[IntArray, int]]) -> list[FloatArray]:
+    """Sum values of simulated outcomes of one block by cell.
 
     Parameters
     ----------
-    forecast
-        Potential events, (b, e).
-    y
-        (d, b, e) what happened in each of d draws, NaN = not an event.
-    weight
-        (b, e) or (b, 1).
+    values
+        (d, b, e) in each of d draws.
     cells
         Several (cell, size): (b, e) cell indices below ``size``.
 
@@ -97,17 +90,11 @@ def residual_draws(
     -------
     One (d, size) array for each entry of ``cells``.
     """
-    residual = y - np.nan_to_num(forecast.p)
-    unknown = np.isnan(residual)
-    if unknown.any():
-        residual[unknown] = 0.0
-    if not (weight == 1.0).all():
-        residual *= weight
-    d = len(residual)
-    flat = residual.reshape(d, -1)
+    d, shape = len(values), values.shape[1:]
+    flat = values.reshape(d, -1)
     out = []
     for cell, size in cells:
-        index = np.broadcast_to(cell, forecast.p.shape).ravel()
+        index = np.broadcast_to(cell, shape).ravel()
         if index.size * size <= _CHUNK:  # a matrix product beats counting
             chooser = np.zeros((index.size, size))
             chooser[np.arange(index.size), index] = 1.0

@@ -18,8 +18,8 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import CellTable, merge_all
-from prefcal.estimators.events import Family
-from prefcal.estimators.null import OutcomeSimulator, residual_draws
+from prefcal.estimators.events import Family, Forecast, Rankwise, classify_ranks
+from prefcal.estimators.null import OutcomeSimulator, sums_by_cell
 
 # Elements of a block: all pairs of ten candidates then stay within the second-level cache.
 _PASS_ELEMENTS = 1 << 13
@@ -39,7 +39,7 @@ class Grouping:
     @classmethod
     def build(cls, name: str, values: npt.ArrayLike) -> Grouping:
         """Group by equal values, levels sorted (numbers first); None and NaN are one level, ``(missing)``."""
-        array = np.asarray(values, dtype=object)
+        array = np.array(values, dtype=object)
         missing = np.array([v is None or v != v for v in array.tolist()], dtype=bool)
         array[missing] = "(missing)"
         distinct = {v.item() if isinstance(v, np.generic) else v for v in array.tolist()}
@@ -185,54 +185,111 @@ def monte_carlo(
     rng: np.random.Generator,
 ) -> list[tuple[FloatArray, dict[str, list[FloatArray]]]]:
     """ECE of outcomes drawn from h: for each family (draws,) overall and for each level of each grouping."""
-    sums: list[dict[str | None, FloatArray]] = []
-    for t in tables:
-        size = bins * t.family.n_members
-        sums.append(
-            {None: np.zeros((draws, size))} | {g.field: np.zeros((draws, size * len(g.levels))) for g in groupings}
-        )
+    # For each family and grouping: residual sums (draws, levels * cells), and weights (draws, levels * members).
+    keys = [None, *groupings]
+    levels = [1, *(len(g.levels) for g in groupings)]
+    sums = [[np.zeros((draws, n * bins * t.family.n_members)) for n in levels] for t in tables]
+    totals = [[np.zeros((draws, n * t.family.n_members)) for n in levels] for t in tables]
     for block in h.blocks(_PASS_ELEMENTS):
         if block.dist.n_items < 2:
             continue
         ranks = aligned_ranks(y, block)
         rows = np.arange(len(y))[block.rows]
         simulator = OutcomeSimulator(block, ranks)
+        codes = [np.zeros(len(rows), dtype=np.intp), *(g.codes[rows] for g in groupings)]
         prepared = []
         widest = block.dist.n_items
-        for t, target in zip(tables, sums, strict=True):
+        for t, target, total in zip(tables, sums, totals, strict=True):
             if not t.family.applies(block.dist.n_items):
                 continue
             forecast = t.family.forecast(block)
             happened = t.family.observe(forecast, ranks)
             happened[weights[rows] == 0] = np.nan
+            size, members = bins * t.family.n_members, t.family.n_members
             cell = np.broadcast_to(t.family.residual_cells(forecast, bins), forecast.p.shape)
-            size = bins * t.family.n_members
-            cells = [(cell, size)]
-            cells += [(cell + g.codes[rows][:, None] * size, size * len(g.levels)) for g in groupings]
+            cells = [(cell + c[:, None] * size, n * size) for c, n in zip(codes, levels, strict=True)]
+            owners = [(cell // bins + c[:, None] * members, n * members) for c, n in zip(codes, levels, strict=True)]
             # How many events an instance has follows from the sizes of its buckets: it is the same in each draw.
             weight = event_weights(weights[rows], happened, per_instance)[:, :1]
-            prepared.append((t.family, forecast, weight, cells, target))
+            # Which events are known depends on the draw where buckets or gaps are seen by members.
+            moving = members > 1 and not simulator.strict
+            if not moving:
+                once = sums_by_cell((~np.isnan(happened) * weight)[None], owners)
+                for part, add in zip(total, once, strict=True):
+                    part += add
+            job = _Job(t.family, forecast, weight, cells, owners if moving else [], target, total)
+            if isinstance(t.family, Rankwise) and simulator.strict and not np.isnan(forecast.p).any():
+                job.expect(~np.isnan(happened))
+            prepared.append(job)
             widest = max(widest, forecast.p.shape[1])
         step = max(1, _DRAW_ELEMENTS // (len(rows) * widest))
         for start in range(0, draws, step):
             stop = min(start + step, draws)
             simulated = simulator.draw(stop - start, rng)
-            for family, forecast, weight, cells, target in prepared:
-                parts = residual_draws(forecast, family.observe(forecast, simulated), weight, cells)
-                for key, part in zip(target, parts, strict=True):
-                    target[key][start:stop] += part
+            for job in prepared:
+                job.add(simulated, slice(start, stop))
     out = []
-    for t, target in zip(tables, sums, strict=True):
+    for t, target, total in zip(tables, sums, totals, strict=True):
         members = t.family.n_members
-        overall = ece(target[None], t.overall.member_weights, members)
-        by_group = {}
-        for g in groupings:
-            split = target[g.field].reshape(draws, len(g.levels), -1)
-            by_group[g.field] = [
-                ece(split[:, i], t.groups[g.field][i].member_weights, members) for i in range(len(g.levels))
-            ]
-        out.append((overall, by_group))
+        errors = []
+        for residual, weight, n in zip(target, total, levels, strict=True):
+            by_level = residual.reshape(draws, n, -1), np.repeat(weight, bins, axis=1).reshape(draws, n, -1)
+            errors.append([ece(by_level[0][:, i], by_level[1][:, i], members) for i in range(n)])
+        by_group = {g.field: e for g, e in zip(keys[1:], errors[1:], strict=True) if g is not None}
+        out.append((errors[0][0], by_group))
     return out
+
+
+@dataclass(slots=True)
+class _Job:
+    """One family's share of a block of simulated outcomes.
+
+    ``target`` and ``total`` receive residual sums and weights for each grouping; ``expected`` holds, where an
+    outcome is always known, the sums of the forecasts, so that only the outcomes that happened need counting.
+    """
+
+    family: Family
+    forecast: Forecast
+    weight: FloatArray
+    cells: list[tuple[IntArray, int]]
+    owners: list[tuple[IntArray, int]]
+    target: list[FloatArray]
+    total: list[FloatArray]
+    expected: list[FloatArray] | None = None
+
+    def expect(self, known: npt.NDArray[np.bool_]) -> None:
+        self.expected = sums_by_cell((known * self.forecast.p * self.weight)[None], self.cells)
+
+    def add(self, ranks: FloatArray, draws: slice) -> None:
+        if self.expected is not None:
+            return self._count(ranks, draws, self.expected)
+        residual = self.family.observe(self.forecast, ranks) - np.nan_to_num(self.forecast.p)
+        unknown = np.isnan(residual)
+        if unknown.any():
+            residual[unknown] = 0.0
+        if not (self.weight == 1.0).all():
+            residual *= self.weight
+        for array, add in zip(self.target, sums_by_cell(residual, self.cells), strict=True):
+            array[draws] += add
+        if self.owners:
+            for array, add in zip(self.total, sums_by_cell(~unknown * self.weight, self.owners), strict=True):
+                array[draws] += add
+        return None
+
+    def _count(self, ranks: FloatArray, draws: slice, expected: list[FloatArray]) -> None:
+        assert isinstance(self.family, Rankwise)
+        index = classify_ranks(self.family.view, ranks)  # (d, b, members)
+        d, b, members = index.shape
+        known = index >= 0
+        weight = np.broadcast_to(self.weight, (b, members))
+        for array, constant, (cell, size) in zip(self.target, expected, self.cells, strict=True):
+            by_outcome = cell.reshape(b, members, -1)
+            hit = np.take_along_axis(
+                np.broadcast_to(by_outcome, (d, *by_outcome.shape)), index[..., None] * known[..., None], axis=3
+            )
+            place = (hit[..., 0] + np.arange(d)[:, None, None] * size)[known]
+            counted = np.bincount(place, np.broadcast_to(weight, index.shape)[known], minlength=d * size)
+            array[draws] += counted.reshape(d, size) - constant
 
 
 def event_weights(weights: FloatArray, happened: FloatArray, per_instance: bool) -> FloatArray:

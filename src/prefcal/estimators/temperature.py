@@ -49,9 +49,17 @@ def temperature(
     The temperature with a 95 % interval (sandwich standard error by unit). It is infinite, with a note, where the
     scores carry no or negative information, and 0 where they order everything right.
     """
-    spread = float(np.std(h.scores.values)) or 1.0
-    make = _best_blocks if best else _pair_blocks
-    blocks = list(make(h, y, weights, spread, per_instance))
+    values = h.scores.values
+    size = float(np.abs(values).max(initial=0.0)) or 1.0
+    spread = float(np.std(values / size)) * size or 1.0
+    scaled = PlackettLuce(h.scores.with_values(values / spread))
+    blocks = list((_best_blocks if best else _pair_blocks)(scaled, y, weights, per_instance))
+    side = _separated(blocks, best)
+    if side:
+        word = "right" if side > 0 else "wrong"
+        return Estimate(
+            0.0 if side > 0 else math.inf, note=f"the scores order every event {word}; no finite scale fits"
+        )
     t, step = 0.0, 1.0
     for _ in range(_ITERATIONS):
         score, information = _total(blocks, t, best)
@@ -61,9 +69,6 @@ def temperature(
         t += step
         if abs(step) < 1e-10 * (1 + abs(t)):
             break
-    if abs(t) > 1e6 or not math.isfinite(t):
-        word = "right" if t > 0 else "wrong"
-        return Estimate(0.0 if t > 0 else math.inf, note=f"the scores order every event {word}; no finite scale fits")
     _, information = _total(blocks, t, best)
     units = np.arange(len(y)) if clusters is None else clusters
     by_unit = np.zeros(int(units.max()) + 1)
@@ -102,14 +107,12 @@ def cross_fitted(
     return PlackettLuce(scores.with_values(scores.values / np.repeat(factor, scores.sizes)))
 
 
-def _pair_blocks(
-    h: PlackettLuce, y: Outcomes, weights: FloatArray, spread: float, per_instance: bool
-) -> Iterator[_Block]:
+def _pair_blocks(h: PlackettLuce, y: Outcomes, weights: FloatArray, per_instance: bool) -> Iterator[_Block]:
     for block in h.blocks():
         rows = np.arange(len(y))[block.rows]
         ranks = aligned_ranks(y, block)
         first, second = np.triu_indices(ranks.shape[1], 1)
-        margin = block.dist.pair_log_odds(first, second) / spread
+        margin = block.dist.pair_log_odds(first, second)
         with np.errstate(invalid="ignore"):
             direction = np.nan_to_num(np.sign(ranks[:, second] - ranks[:, first]))  # +1: first is better, 0: unknown
         known = direction != 0
@@ -117,17 +120,30 @@ def _pair_blocks(
         yield direction * margin, known.astype(float), event_weights(weights[rows], share, per_instance), rows
 
 
-def _best_blocks(
-    h: PlackettLuce, y: Outcomes, weights: FloatArray, spread: float, per_instance: bool
-) -> Iterator[_Block]:
+def _best_blocks(h: PlackettLuce, y: Outcomes, weights: FloatArray, per_instance: bool) -> Iterator[_Block]:
     for block in h.blocks():
         rows = np.arange(len(y))[block.rows]
         ranks = aligned_ranks(y, block)
         is_best = ranks == ranks.min(axis=1, keepdims=True)
         known = is_best.sum(axis=1) == 1
-        scores = h.scores.block(block.rows, ranks.shape[1])[known] / spread
+        scores = h.scores.block(block.rows, ranks.shape[1])[known]
         shifted = scores - scores.max(axis=1, keepdims=True)
         yield shifted, is_best[known].astype(float), weights[rows][known], rows[known]
+
+
+def _separated(blocks: list[_Block], best: bool) -> int:
+    """1 if a larger scale always fits better, -1 if a more negative one does, 0 if neither (a maximum exists)."""
+    right, wrong, some = True, True, False
+    for x, y, w, _ in blocks:
+        if best:
+            winner = (y * x).sum(axis=1)
+            above, below = x.max(axis=1, initial=-np.inf) - winner, winner - x.min(axis=1, initial=np.inf)
+        else:
+            signed = (x * y * (w > 0)).ravel()
+            above, below = np.maximum(-signed, 0.0), np.maximum(signed, 0.0)
+        right, wrong = right and not (above > 0).any(), wrong and not (below > 0).any()
+        some = some or bool((above > 0).any() or (below > 0).any())
+    return 0 if right == wrong or not some else (1 if right else -1)
 
 
 def _scores(block: _Block, t: float, best: bool) -> tuple[FloatArray, FloatArray]:

@@ -41,7 +41,11 @@ class Problems:
     def record(self, where: str, field: str | None, message: str) -> None:
         """One record cannot be used: raise, or count it as skipped."""
         if not self.skip:
-            raise self.error(f"{message} (on_error=skip leaves such records out)", where, field)
+            raise self.error(
+                f"{message} (on_error=skip, on the command line --on-error skip, leaves such records out)",
+                where,
+                field,
+            )
         self.count += 1
         if len(self.messages) < KEPT_MESSAGES:
             place = where if field is None else f"{where}, field {printable(field)!r}"
