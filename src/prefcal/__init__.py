@@ -40,7 +40,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'prefcal' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    module = importlib.import_module(_PUBLIC[name])
+    value = module if _PUBLIC[name] == f"prefcal.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

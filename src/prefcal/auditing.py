@@ -222,6 +222,10 @@ def audit(
         raise UsageError(
             f"forecasts must be a prefcal distribution (PlackettLuce(scores), ...), got {type(h).__name__}"
         )
+    if not isinstance(y, Outcomes):
+        raise UsageError(
+            f"outcomes must be prefcal.Outcomes (Outcomes.from_ranks(ranks), ...), got {type(y).__name__}"
+        )
     named = [notions] if isinstance(notions, str | Notion) else list(notions)
     asked = list({Notion.parse(n): (n if isinstance(n, str) else n.name, Notion.parse(n)) for n in named}.values())
     if not asked:
@@ -267,6 +271,7 @@ class _Run:
     tolerance: float
     draws: int
     model: str
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def scalar(self, asked: Sequence[tuple[str, Notion]]) -> Iterable[tuple[str, list[Result]]]:
         """Results of scalar notions, from cell tables."""
@@ -293,13 +298,14 @@ class _Run:
             whole = self._result(name, notion, t, t.overall, overall, None)
             results = [whole]
             for g in self.groupings:
-                part = [
-                    self._result(
-                        name, notion, t, t.groups[g.field][j], by_group[g.field][j] if by_group else None, (g, j)
-                    )
-                    for j in range(len(g.levels))
-                    if t.groups[g.field][j].n_events
-                ]
+                part = []
+                for j, table in enumerate(t.groups[g.field]):
+                    if table.n_events:
+                        simulated_here = by_group[g.field][j] if by_group else None
+                        part.append(self._result(name, notion, t, table, simulated_here, (g, j)))
+                    else:
+                        where = f"{self.model}: group {g.field}={g.levels[j]!s}"
+                        self.notes.append(f"{where} is left out of {name}: {t.family.unusable}")
                 results += _holm(part)
             yield name, results
 
@@ -392,15 +398,25 @@ class _Run:
         for g in self.groupings:
             part = []
             for level in range(len(g.levels)):
-                if (g.codes == level).sum() > 1:
+                try:
                     part.append(self._kernel(name, notion, (g, level)))
+                except DataError as error:
+                    self.notes.append(f"{self.model}: group {g.field}={g.levels[level]!s} is left out: {error}")
             results += _holm(part)
         return results
 
     def _kernel(self, name: str, notion: Notion, group: tuple[Grouping, int] | None) -> Result:
         rows = slice(None) if group is None else group[0].codes == group[1]
         clusters = None if self.clusters is None else self.clusters[rows]
-        error = kernel_error(self.h[rows], self.y[rows], notion, self.items, clusters=clusters, seed=self.seed)
+        error = kernel_error(
+            self.h[rows],
+            self.y[rows],
+            notion,
+            self.items,
+            weights=self.weights[rows],
+            clusters=clusters,
+            seed=self.seed,
+        )
         used, total = int(error.used.sum()), len(error.used)
         coverage = {"used": used}
         if total > used:
@@ -421,7 +437,7 @@ class _Run:
 
     def warnings(self) -> list[str]:
         """What a reader should know before the numbers."""
-        out = []
+        out = self.notes
         if isinstance(self.h, PlackettLuce):
             spread = self.h.scores
             flat = [

@@ -233,7 +233,7 @@ class PlackettLuce(StageWise):
     def sample_keys(self, size: int, rng: np.random.Generator) -> FloatArray:
         """Arrival times of the exponential race on a log scale: no sort is needed to compare items."""
         scores = self.scores.dense()
-        if np.ptp(scores, axis=1).max(initial=0.0) > 1e9:  # rounding would eat the noise of equal scores
+        if np.abs(scores).max(initial=0.0) > 1e9:  # rounding would eat the noise of equal scores
             return super().sample_keys(size, rng)
         noise = rng.standard_exponential((size, *scores.shape))
         keys: FloatArray = np.log(noise, out=noise) - (scores - scores.max(axis=1, keepdims=True))

@@ -80,6 +80,8 @@ class CellTable:
     covariance
         (G * B, G * B) sum over instances of r r', r = the instance's sums of w (y - p) by cell; or, above the
         limit, (draws, G * B + 1) sums of (r, 1) with independent standard normal weights, one for each instance.
+    residual_squares
+        (G * B,) the diagonal of the covariance, exact in both cases.
     sums, squares
         (5,) totals over instances of the quantities in ``SUMS``, and (5, 5) their second moments.
     n_instances
@@ -94,6 +96,7 @@ class CellTable:
     cells: FloatArray = field(default_factory=lambda: np.zeros((5, 0)))
     moments: FloatArray = field(default_factory=lambda: np.zeros((7, 0)))
     covariance: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    residual_squares: FloatArray = field(default_factory=lambda: np.zeros(0))
     sums: FloatArray = field(default_factory=lambda: np.zeros(5))
     squares: FloatArray = field(default_factory=lambda: np.zeros((5, 5)))
     n_instances: int = 0
@@ -106,6 +109,7 @@ class CellTable:
         size = self.members * self.bins
         if self.moments.shape[1] == 0:
             self.moments = np.zeros((7, size))
+            self.residual_squares = np.zeros(size)
             self.covariance = np.zeros((size, size) if self.exact_covariance else (MULTIPLIER_DRAWS, size + 1))
             if self.members == 1:
                 self.cells = np.zeros((5, N_CELLS))
@@ -215,6 +219,7 @@ class CellTable:
         self.sums += per.sum(axis=1)
         self.squares += per @ per.T
         self.n_instances += int(used.sum())
+        self.residual_squares += np.einsum("cg,cg->g", sums, sums)
         if self.exact_covariance:
             self.covariance += sums.T @ sums
             return
@@ -251,7 +256,7 @@ class CellTable:
         if len(self._open) or len(other._open):
             raise UsageError("close_clusters() before merging: a cluster must not be spread over tables")
         total = CellTable(*self.config)
-        for name in ("cells", "moments", "covariance", "sums", "squares"):
+        for name in ("cells", "moments", "covariance", "residual_squares", "sums", "squares"):
             setattr(total, name, getattr(self, name) + getattr(other, name))
         for name in ("n_instances", "impossible"):
             setattr(total, name, getattr(self, name) + getattr(other, name))
@@ -288,9 +293,13 @@ class CellTable:
         scale = n / (n - 1)
         if self.exact_covariance:
             matrix = self.covariance - (np.outer(self.residuals, self.residuals) / n if centred else 0.0)
-            values, vectors = np.linalg.eigh(matrix * scale)
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
-            result: FloatArray = rng.standard_normal((draws, size)) @ root.T
+            sd = np.sqrt(np.maximum(np.diag(matrix), 0.0))
+            # What is left of a variance after a subtraction that only leaves rounding is no variance.
+            live = np.flatnonzero(sd**2 > 1e-10 * self.residual_squares)
+            correlation = matrix[np.ix_(live, live)] / np.outer(sd[live], sd[live])
+            root = _root(correlation)
+            result: FloatArray = np.zeros((draws, size))
+            result[:, live] = rng.standard_normal((draws, len(live))) @ root.T * (sd[live] * np.sqrt(scale))
             return result
         sums, multipliers = self.covariance[:draws, :size], self.covariance[:draws, size:]
         result = (sums - multipliers * (self.residuals / n if centred else 0.0)) * np.sqrt(scale)
@@ -299,10 +308,21 @@ class CellTable:
     def variances(self, *, centred: bool) -> FloatArray:
         """(G * B,) cluster-robust variances of the residual sums."""
         n = self.n_instances
-        size = self.members * self.bins
-        raw = np.diag(self.covariance) if self.exact_covariance else (self.covariance[:, :size] ** 2).mean(axis=0)
+        raw = self.residual_squares
         out: FloatArray = np.maximum(raw - (self.residuals**2 / n if centred and n else 0.0), 0.0)
         return out * (n / (n - 1)) if n > 1 else out
+
+
+def _root(correlation: FloatArray) -> FloatArray:
+    """A Cholesky factor; sums may be collinear (a member's probabilities add up to 1), so the diagonal is raised."""
+    for jitter in (1e-8, 1e-6, 1e-4):
+        try:
+            return np.linalg.cholesky(correlation + jitter * np.eye(len(correlation)))
+        except np.linalg.LinAlgError:
+            continue
+    values, vectors = np.linalg.eigh(correlation)
+    root: FloatArray = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root
 
 
 def merge_all(tables: list[CellTable]) -> CellTable:

@@ -19,7 +19,7 @@ import numpy as np
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
-from prefcal.errors import UsageError
+from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.events import Items, classify_ranks
 from prefcal.estimators.null import NullLaw, OutcomeSimulator, compare
@@ -52,7 +52,14 @@ class KernelError:
 
 
 def kernel_error(
-    h: Distribution, y: Outcomes, notion: Notion, items: Items, *, clusters: IntArray | None, seed: int
+    h: Distribution,
+    y: Outcomes,
+    notion: Notion,
+    items: Items,
+    *,
+    weights: FloatArray,
+    clusters: IntArray | None,
+    seed: int,
 ) -> KernelError:
     """Unbiased squared kernel calibration error of a vector notion, averaged over members.
 
@@ -85,50 +92,59 @@ def kernel_error(
     null, own = np.zeros((draws, math.prod(shape))), np.zeros(draws)
     total = np.zeros(math.prod(shape))
     used = np.zeros(len(y), dtype=np.intp)
-    n_events = n = 0
+    n_events = 0
+    masses: list[FloatArray] = []
     units: list[FloatArray] = []
     exact = clusters is None and view.n_members(m) == 1 and len(y) * 2 * frequencies * width * draws <= _WORK
     for rows, block in _whole_clusters(h, clusters):
         ranks = aligned_ranks(y, block)
         forecast = _forecast(block.dist, notion, view, renamed)
         outcome = _outcome(view, forecast, ranks)
+        outcome[weights[rows] == 0] = -1
         known = outcome >= 0
         n_events += int(known.sum())
         used[rows] = known.any(axis=1)
+        w = weights[rows]
         phi = features(forecast.condition) * known[..., None]
         residual = (outcome[..., None] == np.arange(width)) - forecast.vector
         each = np.einsum("bgf,bgw->bfw" if pooled else "bgf,bgw->bgfw", phi, residual).reshape(len(rows), -1)
+        each *= w[:, None]
+        mass = w * known.any(axis=1)
         if clusters is not None:
             starts = np.flatnonzero(np.diff(clusters[rows], prepend=-1))
             each = np.add.reduceat(each, starts, axis=0)
-            n += int(np.logical_or.reduceat(used[rows] > 0, starts).sum())
-        else:
-            n += int(used[rows].sum())
+            mass = np.add.reduceat(mass, starts)
+        masses.append(mass)
         total += each.sum(axis=0)
         units.append(each)
         if exact:
             simulator = OutcomeSimulator(block, ranks)
-            base = phi[:, 0].T @ forecast.vector[:, 0]
+            weighted = phi[:, 0].T * w
+            base = weighted @ forecast.vector[:, 0]
             size2 = (forecast.vector[:, 0] ** 2).sum(axis=1)
             for d in range(draws):
                 drawn = _outcome(view, forecast, simulator.draw(1, rng)[0])[:, 0]
                 seen = np.flatnonzero((drawn >= 0) & known[:, 0])
                 hot = np.zeros((len(rows), width))
                 hot[seen, drawn[seen]] = 1.0
-                null[d] += (phi[:, 0].T @ hot - base).reshape(-1)
-                own[d] += (1 - 2 * forecast.vector[seen, 0, drawn[seen]] + size2[seen]).sum()
+                null[d] += (weighted @ hot - base).reshape(-1)
+                own[d] += (w[seen] ** 2 * (1 - 2 * forecast.vector[seen, 0, drawn[seen]] + size2[seen])).sum()
         else:
             signs = np.random.default_rng([seed, zlib.crc32(each.tobytes())]).integers(0, 2, (draws, len(each)))
             null += (2.0 * signs - 1.0) @ each
             own += (each**2).sum()
     observed = sum(float((u**2).sum()) for u in units)
+    mass = np.concatenate(masses)
+    n = int((mass > 0).sum())
     if n < 2:
-        raise UsageError(f"{notion.name}: a kernel estimate needs at least two instances with a known outcome")
-    scale = members * n * (n - 1)
+        raise DataError(
+            f"{notion.name}: a kernel estimate needs at least two instances with a known outcome, found {n}"
+        )
+    scale = members * (mass.sum() ** 2 - (mass**2).sum())  # pairs of instances in different units
     value = (float(total @ total) - observed) / scale
     simulated = ((null**2).sum(axis=1) - own) / scale
     # First-order projection of the U-statistic, for its standard error away from 0; near 0 its degenerate part rules.
-    projection = np.concatenate([u @ total - (u**2).sum(axis=1) for u in units]) / (members * (n - 1))
+    projection = np.concatenate([u @ total - (u**2).sum(axis=1) for u in units])[mass > 0] * n / scale
     se = max(2 * float(projection.std(ddof=1)) / math.sqrt(n), float(simulated.std(ddof=1)))
     return KernelError(
         value=value,

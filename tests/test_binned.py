@@ -1,0 +1,152 @@
+"""The binned error of a table: value, bias removed, interval, curve, and the parts of the Brier score."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import prefcal as pc
+from strategies import seeds
+
+
+def simulated(seed: int, n: int, m: int = 3, scale: float = 1.0):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, m))
+    return pc.PlackettLuce(scale * scores), pc.Outcomes.from_orders(pc.PlackettLuce(scores).sample(1, rng)[:, 0])
+
+
+def coins(p: np.ndarray, y: np.ndarray, **options) -> pc.Result:
+    """An audit whose events are (p, y) with p >= 1/2: pairs of two items, exchangeable."""
+    probs = np.full((len(p), 2, 2), np.nan)
+    probs[:, 0, 1] = p
+    ranks = np.where(np.asarray(y)[:, None] == 1, [[1, 2]], [[2, 1]])
+    options = {"bins": 10, "draws": 99, "items": "exchangeable", "notions": ["sub-2"]} | options
+    return pc.audit(pc.Pairwise(probs), pc.Outcomes.from_ranks(ranks), **options)["sub-2"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, items=st.sampled_from(["labelled", "exchangeable"]), notion=st.sampled_from(["sub-2", "full"]))
+def test_parts_of_the_brier_score_add_up(seed, items, notion):
+    """brier = calibration - resolution + uncertainty + within, and each part is not negative but `within`."""
+    h, y = simulated(seed, 40)
+    metrics = pc.audit(h, y, notions=[notion], items=items, draws=99)[notion].metrics
+    parts = {k.removeprefix("brier_"): v.value for k, v in metrics.items() if k.startswith("brier_")}
+    assert set(parts) == {"calibration", "resolution", "uncertainty", "within"}
+    total = parts["calibration"] - parts["resolution"] + parts["uncertainty"] + parts["within"]
+    assert metrics["brier"].value == pytest.approx(total, abs=1e-13)
+    assert min(parts["calibration"], parts["resolution"], parts["uncertainty"]) >= 0
+    for name in parts:
+        assert metrics[f"brier_{name}"].interval is None
+        assert metrics[f"brier_{name}"].note
+
+
+def test_parts_of_the_brier_score_of_constant_forecasts_in_bins():
+    """Where forecasts do not vary inside bins nothing is `within`, and the parts are Murphy's."""
+    p = np.array([0.55] * 40 + [0.75] * 40 + [0.95] * 20)
+    y = np.array([1] * 20 + [0] * 20 + [1] * 36 + [0] * 4 + [1] * 20)
+    metrics = coins(p, y).metrics
+    rates = np.array([0.5, 0.9, 1.0])
+    share, forecast, mean = np.array([0.4, 0.4, 0.2]), np.array([0.55, 0.75, 0.95]), y.mean()
+    assert metrics["brier_calibration"].value == pytest.approx(share @ (forecast - rates) ** 2)
+    assert metrics["brier_resolution"].value == pytest.approx(share @ (rates - mean) ** 2)
+    assert metrics["brier_uncertainty"].value == pytest.approx(mean * (1 - mean))
+    assert metrics["brier_within"].value == pytest.approx(0, abs=1e-15)
+    assert metrics["brier"].value == pytest.approx(np.mean((p - y) ** 2))
+
+
+def test_error_of_constant_forecasts_by_hand():
+    p = np.array([0.55] * 40 + [0.75] * 40 + [0.95] * 20)
+    y = np.array([1] * 20 + [0] * 20 + [1] * 36 + [0] * 4 + [1] * 20)
+    assert coins(p, y).value == pytest.approx(0.4 * 0.05 + 0.4 * 0.15 + 0.2 * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("p", "low"), [(1.0, 0.9), (0.999, 0.9), (0.95, 0.9), (0.5, 0.5), (0.59, 0.5), (0.61, 0.6), (0.75, 0.7)]
+)
+def test_bins_are_closed_on_the_left_and_1_is_in_the_last(p, low):
+    point = coins(np.full(10, p), np.ones(10)).curve
+    assert len(point) == 1
+    assert point[0].low == pytest.approx(low)
+    assert point[0].n == 10
+
+
+def test_intervals_of_means_are_those_of_independent_instances():
+    """Accuracy, mean forecast, Brier and log loss of one event an instance: mean +- 1.96 sd / sqrt(n)."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, 300)
+    y = (rng.random(300) < p).astype(float)
+    metrics = coins(p, y).metrics
+    loss = -np.log(np.where(y == 1, p, 1 - p))
+    for name, values in (("accuracy", y), ("mean_forecast", p), ("brier", (y - p) ** 2), ("log_loss", loss)):
+        half = 1.959964 * values.std(ddof=1) / math.sqrt(300)
+        assert metrics[name].value == pytest.approx(values.mean())
+        assert metrics[name].interval == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.02, 0.1, 0.3])
+def test_the_debiased_error_is_nearly_unbiased(gap):
+    """Ten bins of 100 events, each with rate p - gap: the mean over 300 data sets against the population's error.
+
+    No unbiased estimate of an absolute value exists: what is left is under a quarter of a bin's standard error, where
+    the plain error is off by 0.8 of it. Standard error of a bin: at most .05; in the mean over bins: .04.
+    """
+    rng = np.random.default_rng(1)
+    centres = np.repeat((np.arange(10) + 0.5) / 20 + 0.5, 100)
+    plain, debiased, null = [], [], []
+    for _ in range(300):
+        y = (rng.random(1000) < centres - gap).astype(float)
+        r = coins(centres, y, bins=20)
+        plain.append(r.value)
+        debiased.append(r.debiased)
+        null.append(r.null_mean)
+    se = float(np.mean([math.sqrt(p * (1 - p) / 100) for p in np.unique(centres) - gap]))
+    assert abs(np.mean(debiased) - gap) < 0.26 * se
+    if gap == 0:
+        assert np.mean(plain) == pytest.approx(0.8 * se, rel=0.1)
+        assert np.mean(null) == pytest.approx(0.8 * se, rel=0.1)
+        assert abs(np.mean(debiased)) < 0.35 * np.mean(plain)
+
+
+def test_bias_shrinks_with_the_number_of_events():
+    """The plain error of a calibrated model falls like 1 / sqrt(n), and its null mean with it."""
+    null = []
+    for n in (100, 400, 1600):
+        h, y = simulated(2, n)
+        null.append(pc.audit(h, y, notions=["sub-2"], items="exchangeable", draws=399)["sub-2"].null_mean)
+    assert null[0] / null[1] == pytest.approx(2, rel=0.15)
+    assert null[1] / null[2] == pytest.approx(2, rel=0.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, n=st.integers(1, 30), items=st.sampled_from(["labelled", "exchangeable"]))
+def test_every_number_is_in_its_range(seed, n, items):
+    h, y = simulated(seed, n, m=4, scale=float(np.random.default_rng(seed).choice([0.1, 1.0, 30.0])))
+    for r in pc.audit(h, y, notions=["sub-2", "top-1:confidence", "sub-3"], items=items, draws=99).results:
+        assert 0 <= r.value <= 1
+        assert 0 <= r.null_mean <= 1
+        assert 0 <= r.interval[0] <= r.interval[1] <= 1
+        for name in ("accuracy", "mean_forecast", "brier"):
+            assert 0 <= r.metrics[name].value <= 1
+        assert r.metrics["log_loss"].value >= 0
+        for point in r.curve:
+            assert 0 <= point.interval[0] <= point.mean_outcome + 1e-12
+            assert point.mean_outcome - 1e-12 <= point.interval[1] <= 1
+            assert point.null_band[0] - 1e-12 <= point.mean_forecast <= point.null_band[1] + 1e-12
+            assert point.low <= point.mean_forecast <= point.high
+            assert 0 <= point.mean_outcome <= 1
+
+
+def test_null_bands_hold_95_percent_of_a_calibrated_models_bins():
+    inside = total = 0
+    for seed in range(120):
+        h, y = simulated(seed, 300)
+        for point in pc.audit(h, y, notions=["top-1:confidence"], bins=10, draws=99).results[0].curve:
+            if point.n >= 30:
+                inside += point.null_band[0] <= point.mean_outcome <= point.null_band[1]
+                total += 1
+    assert total > 300
+    assert inside / total == pytest.approx(0.95, abs=0.03)

@@ -1,0 +1,200 @@
+"""Do the verdicts keep their promises? Rates over many seeded simulations.
+
+The short forms run always; the full ones of 1,000 runs are marked slow. Rates are compared with their nominal value
+plus four binomial standard deviations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+import prefcal as pc
+
+NOTIONS = ("sub-2", "top-1:confidence", "top-1:rankwise", "sub-3:rankwise", "full:rankwise", "full:canonical")
+SCALAR = NOTIONS[:-1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Thousands of small matrices: threads would only wait for each other."""
+    with threadpool_limits(1):
+        yield
+
+
+def simulated(seed: list[int], n: int, *, scale: float = 1.0, m: int = 4) -> tuple[pc.PlackettLuce, pc.Outcomes]:
+    """A Plackett-Luce world, and the model that states its scores ``scale`` times too large (its temperature)."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, m))
+    orders = pc.PlackettLuce(scores).sample(1, rng)[:, 0]
+    return pc.PlackettLuce(scale * scores), pc.Outcomes.from_orders(orders)
+
+
+def verdicts(runs: int, n: int, items: str, notions: tuple[str, ...], *, scale: float = 1.0) -> dict[str, Counter]:
+    counts: dict[str, Counter] = {notion: Counter() for notion in notions}
+    for seed in range(runs):
+        h, y = simulated([n, seed], n, scale=scale)
+        audit = pc.audit(h, y, notions=notions, items=items, draws=199, seed=seed)
+        for notion in notions:
+            counts[notion][audit[notion].verdict] += 1
+    return counts
+
+
+def at_most(rate: float, runs: int) -> float:
+    return runs * rate + 4 * math.sqrt(runs * rate * (1 - rate))
+
+
+def check_calibrated(counts: dict[str, Counter], runs: int) -> None:
+    for notion, count in counts.items():
+        assert count["miscalibrated"] <= at_most(0.05, runs), (notion, count)
+
+
+@pytest.mark.parametrize(("items", "runs"), [("exchangeable", 150), ("labelled", 40)])
+def test_calibrated_models_are_rarely_called_miscalibrated(items, runs):
+    check_calibrated(verdicts(runs, 100, items, SCALAR), runs)
+
+
+@pytest.mark.parametrize("items", ["exchangeable", "labelled"])
+def test_calibrated_models_at_1000_instances(items):
+    """20 runs; pairs are then precise enough to call the model calibrated every time."""
+    counts = verdicts(20, 1000, items, ("sub-2", "top-1:confidence"))
+    check_calibrated(counts, 20)
+    if items == "exchangeable":
+        assert counts["sub-2"]["calibrated"] == 20
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5])
+@pytest.mark.parametrize(("items", "runs"), [("exchangeable", 10), ("labelled", 4)])
+def test_a_temperature_of_two_is_found_at_1000_instances(items, runs, scale):
+    """Over- and under-confident models, every scalar notion."""
+    counts = verdicts(runs, 1000, items, SCALAR, scale=scale)
+    for notion, count in counts.items():
+        assert count["miscalibrated"] == runs, (notion, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", ["exchangeable", "labelled"])
+def test_calibrated_models_1000_runs_of_100(items):
+    check_calibrated(verdicts(1000, 100, items, NOTIONS), 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("items", "runs"), [("exchangeable", 1000), ("labelled", 300)])
+def test_calibrated_models_1000_runs_of_1000(items, runs):
+    check_calibrated(verdicts(runs, 1000, items, NOTIONS), runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", ["exchangeable", "labelled"])
+def test_a_temperature_of_two_is_found_95_times_in_100(items):
+    counts = verdicts(100, 1000, items, NOTIONS, scale=2.0)
+    for notion, count in counts.items():
+        assert count["miscalibrated"] >= 95, (notion, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("best_only", [False, True])
+def test_p_values_are_uniform_for_a_calibrated_model(best_only):
+    """400 runs of 60 instances: the largest distance of the empirical law of p from the uniform one (1 % level)."""
+    p: dict[str, list[float]] = {"sub-2": [], "top-1:confidence": []}
+    for seed in range(400):
+        h, y = simulated([7, seed], 60)
+        if best_only:
+            y = pc.Outcomes.from_best(y.dense().argmin(axis=1), n_items=4)
+        audit = pc.audit(h, y, notions=tuple(p), items="exchangeable", draws=199, seed=seed)
+        for notion in p:
+            p[notion].append(audit[notion].p_value)
+    for values in p.values():
+        gap = np.abs(np.sort(values) - (np.arange(400) + 0.5) / 400).max()
+        assert gap < 1.63 / math.sqrt(400) + 0.005
+
+
+def test_dependent_instances_do_not_cause_false_alarms():
+    """Every instance three times under one cluster: 100 runs of 60 distinct ones."""
+    wrong = 0
+    for seed in range(100):
+        h, y = simulated([11, seed], 60)
+        rows = np.repeat(np.arange(60), 3)
+        audit = pc.audit(h[rows], y[rows], notions=["sub-2"], items="exchangeable", clusters=rows, draws=199)
+        wrong += audit["sub-2"].verdict == "miscalibrated"
+    assert wrong <= at_most(0.05, 100)
+
+
+COVERAGE = {"sub-2": 0.90, "top-1:confidence": 0.90}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 1.25, 1.5, 2.0])
+@pytest.mark.parametrize("n", [200, 1000])
+def test_intervals_cover_the_population_error(n, scale):
+    """200 intervals against the error of 400,000 instances; at least 90 % (no estimate of |gap| is unbiased)."""
+    h, y = simulated([400_000], 400_000, scale=scale)
+    big = pc.audit(h, y, items="exchangeable", draws=99)
+    for notion, least in COVERAGE.items():
+        exact = 0.0 if scale == 1 else big[notion].value
+        inside = 0
+        for seed in range(200):
+            h, y = simulated([n, seed], n, scale=scale)
+            low, high = pc.audit(h, y, notions=[notion], items="exchangeable", draws=199)[notion].interval
+            inside += low <= exact <= high
+        assert inside / 200 >= least - 2 * math.sqrt(0.1 * 0.9 / 200), (notion, inside / 200)
+
+
+def chosen_first(n: int, seed: int, scale: float) -> tuple[pc.PlackettLuce, pc.Outcomes, float]:
+    """Best-of-4 data as benchmarks store them: the best candidate at index 0; and 1 - mean p(chosen)."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, 4))
+    best = pc.PlackettLuce(scores).sample(1, rng)[:, 0, 0]
+    rows = np.arange(n)
+    scores[rows, 0], scores[rows, best] = scores[rows, best], scores[rows, 0].copy()
+    h = pc.PlackettLuce(scale * scores)
+    y = pc.Outcomes.from_best(np.zeros(n, dtype=int), n_items=4)
+    return h, y, 1 - float(np.exp(h.top_log_probs()[:, 0]).mean())
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(1.0, "calibrated"), (3.0, "miscalibrated"), (0.3, "miscalibrated")])
+def test_storage_position_is_never_conditioned_on(scale, verdict):
+    """4,000 prompts with the best candidate always first.
+
+    Conditioned on position every outcome is "yes" and the "error" is 1 - mean p(chosen), which is large for a
+    calibrated model and falls as it grows over-confident. prefcal must report neither that number nor that order.
+    """
+    h, y, position_error = chosen_first(4000, 0, scale)
+    audit = pc.audit(h, y, items="exchangeable", draws=199)
+    for notion in ("sub-2", "top-1:confidence"):
+        result = audit[notion]
+        assert result.verdict == verdict
+        left = result.metrics["ece_at_temperature"].value
+        for number in (result.value, result.debiased, result.null_mean, left):
+            assert abs(number - position_error) > 0.05
+        assert result.metrics["accuracy"].value < 0.9  # not every outcome is "yes"
+    names = [e for r in audit.results for e in r.metrics]
+    assert not any("position" in name or "chosen" in name for name in names)
+
+
+def test_the_published_statistic_orders_models_the_wrong_way_round():
+    """The over-confident model has the smaller 1 - mean p(chosen) and the larger calibration error."""
+    honest, y, published_honest = chosen_first(4000, 1, 1.0)
+    bold, _, published_bold = chosen_first(4000, 1, 3.0)
+    assert published_bold < published_honest
+    errors = [pc.audit(h, y, items="exchangeable", draws=99)["top-1:confidence"].debiased for h in (honest, bold)]
+    assert errors[0] < 0.03 < 0.1 < errors[1]
+
+
+def test_storing_the_best_candidate_first_changes_nothing():
+    """The same data in random storage order: the same numbers."""
+    h, y, _ = chosen_first(500, 2, 1.5)
+    scores = h.scores.dense()
+    moved = np.argsort(np.random.default_rng(0).random(scores.shape), axis=1)
+    other = pc.audit(
+        pc.PlackettLuce(np.take_along_axis(scores, moved, 1)),
+        pc.Outcomes.from_best((moved == 0).argmax(axis=1), n_items=4), items="exchangeable", draws=99,
+    )  # fmt: skip
+    plain = pc.audit(h, y, items="exchangeable", draws=99)
+    for notion in ("sub-2", "top-1:confidence"):
+        assert other[notion].value == pytest.approx(plain[notion].value, abs=1e-12)
+        assert other[notion].interval == pytest.approx(plain[notion].interval, abs=1e-9)
