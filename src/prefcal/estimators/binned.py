@@ -12,6 +12,7 @@ from prefcal.estimators.cells import CellTable
 from prefcal.result import CurvePoint, Estimate, Interval
 
 Z95 = 1.959963984540054
+_EXACT_TRIALS = 2000  # above it the normal approximation of a binomial band is within its own width's percent
 
 # |z| overstates |delta| for z ~ N(delta, 1): by 0.80 at delta = 0, by 0.17 at 1. No estimate of |delta| is unbiased.
 # |z| - sum a exp(-z^2 / 2 s^2) with (a, s) below was fitted to a small bias over all delta. Few cells: a moderate
@@ -81,7 +82,7 @@ def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
     """One point for each bin that holds events, members pooled.
 
     Intervals of the observed frequency are Wilson intervals at the effective sample size that the cluster-robust
-    variance of the bin implies; the null band is centred at the mean forecast.
+    variance of the bin implies; null bands are binomial, around the mean forecast.
     """
     moments = table.moments.reshape(7, table.members, table.bins).sum(axis=1)
     centred = table.variances(centred=True).reshape(table.members, table.bins)
@@ -100,7 +101,7 @@ def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
                 low=b / table.bins, high=(b + 1) / table.bins, n=int(n), weight=float(w),
                 mean_forecast=float(forecast), mean_outcome=float(outcome),
                 interval=_wilson(float(outcome), float(centred_sd[b] / w), int(n)),
-                null_band=_wilson(float(forecast), float(null_sd[b] / w), int(n)),
+                null_band=_null_band(float(forecast), float(null_sd[b] / w), int(n)),
             )
         )  # fmt: skip
     return tuple(points)
@@ -113,6 +114,27 @@ def _wilson(p: float, se: float, n: int) -> Interval:
     centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 / (1 + z2 / trials) * math.sqrt(max(p * (1 - p), 0.0) / trials + z2 / (4 * trials * trials))
     return (max(centre - half, 0.0), min(centre + half, 1.0))
+
+
+def _null_band(p: float, se: float, n: int) -> Interval:
+    """Where the frequency of ``p`` falls in 95 % of repetitions: binomial quantiles at the effective trials.
+
+    ``se`` is the cluster-robust standard error of the bin; it can only lower the number of trials below ``n``.
+    """
+    trials = n if se <= 0 else max(round(min(p * (1 - p) / se**2, n)), 1)
+    if trials > _EXACT_TRIALS:
+        half = Z95 * math.sqrt(p * (1 - p) / trials)
+        return (max(p - half, 0.0), min(p + half, 1.0))
+    if p in (0.0, 1.0):
+        return (p, p)
+    k = np.arange(trials + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    log_pmf = (
+        log_factorial[-1] - log_factorial - log_factorial[::-1] + k * math.log(p) + (trials - k) * math.log1p(-p)
+    )
+    cumulative = np.cumsum(np.exp(log_pmf))
+    low, high = np.searchsorted(cumulative, [0.025, 0.975])
+    return (min(float(low) / trials, p), max(float(min(high, trials)) / trials, p))
 
 
 def metrics(table: CellTable) -> dict[str, Estimate]:
