@@ -27,6 +27,8 @@ _PUBLIC = {
     "audit": "prefcal.auditing",
     "Audit": "prefcal.auditing",
     "Result": "prefcal.result",
+    "dirichlet_kernel_error": "prefcal.estimators.dirichlet",
+    "rankwise_errors": "prefcal.estimators.rankwise",
     "read": "prefcal.data.readers",
     "datasets": "prefcal.datasets",
     "PrefcalError": "prefcal.errors",

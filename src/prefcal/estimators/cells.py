@@ -317,7 +317,8 @@ def _root(correlation: FloatArray) -> FloatArray:
     """A Cholesky factor; sums may be collinear (a member's probabilities add up to 1), so the diagonal is raised."""
     for jitter in (1e-8, 1e-6, 1e-4):
         try:
-            return np.linalg.cholesky(correlation + jitter * np.eye(len(correlation)))
+            factor: FloatArray = np.linalg.cholesky(correlation + jitter * np.eye(len(correlation)))
+            return factor
         except np.linalg.LinAlgError:
             continue
     values, vectors = np.linalg.eigh(correlation)

@@ -17,8 +17,6 @@ from prefcal.estimators.scalar import check_alignment
 from prefcal.views import View
 
 _BLOCK = 1 << 17  # probabilities of a block: they stay in the cache, twice as fast as 2^19
-_ROWS = 64  # distributions work instance by instance on the last axis: too few rows are slow
-_MOST = 1 << 24
 _DRAWN = 1 << 22
 
 
@@ -95,8 +93,7 @@ class LabelledView:
         """Blocks of instances in order; ``rng`` is used where a marginal can only be sampled."""
         ranks = self.y.dense()
         whole = self.view.n_members(self.m) * self.n_outcomes
-        step = max(_BLOCK // whole, min(_ROWS, _MOST // whole))
-        step = max(1, min(step, _DRAWN // (max(draws, 1) * self.n_members * max(self.view.k, 1))))
+        step = max(1, min(_BLOCK // whole, _DRAWN // (max(draws, 1) * self.n_members * max(self.view.k, 1))))
         for start in range(0, len(ranks), step):
             rows = slice(start, min(start + step, len(ranks)))
             p = self.h[rows].marginal(self.view, rng=rng).probs
