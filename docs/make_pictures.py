@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from prefcal.auditing import Audit
+from prefcal.audited import Audit
 from prefcal.cli.audit import audit_scores
 from prefcal.data.readers import read
 from prefcal.datasets import find

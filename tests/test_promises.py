@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -63,6 +64,27 @@ def test_names_stay_what_they_are_after_submodules_load():
     """A submodule must not take the place of a public function."""
     code = "import prefcal as pc, prefcal.auditing, prefcal.cli.audit; pc.Audit; assert callable(pc.audit), pc.audit"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ROOMS = ["errors", "views", "data", "datasets", "distributions", "rankers", "notions", "result", "estimators"]
+ROOMS += ["audited", "auditing", "report", "studies", "cli"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/prefcal").rglob("*.py")), ids=lambda p: p.stem)
+def test_rooms_import_only_rooms_to_their_left(path):
+    """See ARCHITECTURE.md; imports inside functions and for type checking only are free."""
+    parts = path.relative_to(ROOT / "src/prefcal").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("prefcal."):
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("prefcal.")]
+        else:
+            continue
+        for name in names:
+            assert ROOMS.index(name.split(".")[1]) <= ROOMS.index(parts[0]), f"{path.name} imports {name}"
 
 
 def test_no_path_of_a_machine_is_committed():

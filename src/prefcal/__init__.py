@@ -25,7 +25,7 @@ _PUBLIC = {
     "lattice": "prefcal.notions.lattice",
     "Population": "prefcal.notions.population",
     "audit": "prefcal.auditing",
-    "Audit": "prefcal.auditing",
+    "Audit": "prefcal.audited",
     "Result": "prefcal.result",
     "dirichlet_kernel_error": "prefcal.estimators.dirichlet",
     "rankwise_errors": "prefcal.estimators.rankwise",

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import prefcal
+from prefcal.audited import Audit
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
@@ -22,15 +17,16 @@ from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import binned_error, metrics, reliability_curve
 from prefcal.estimators.cells import CellTable
 from prefcal.estimators.events import Items, Pairs, TopChoice, family_for
+from prefcal.estimators.inputs import Grouping, check_alignment, groupings, instance_weights, per_record
 from prefcal.estimators.kernel import kernel_error
 from prefcal.estimators.null import MONTE_CARLO_BUDGET, compare, normal_null
-from prefcal.estimators.scalar import Grouping, Tables, check_alignment, fill_tables, monte_carlo
+from prefcal.estimators.scalar import Tables, fill_tables, monte_carlo
 from prefcal.estimators.temperature import cross_fitted, temperature
 from prefcal.notions.notion import Notion
 from prefcal.result import Estimate, Result, Verdict
 
 if TYPE_CHECKING:
-    from prefcal.data.source import InputInfo
+    pass
 
 DEFAULT_NOTIONS = ("sub-2", "top-1:confidence")
 #: Error that is small enough to call a model calibrated: five points of probability, the usual gate for an ECE.
@@ -41,113 +37,6 @@ MONTE_CARLO_DRAWS = 999
 TEMPERATURE_SAMPLE = 5_000
 _EXACT = "exact Monte Carlo, outcomes drawn from the forecasts"
 _NORMAL = "normal, cluster-robust covariance of residual sums"
-
-
-@dataclasses.dataclass(slots=True)
-class Audit:
-    """Results of one or several models; ``audit["sub-2"]`` is the Result over all instances of the only model."""
-
-    results: list[Result]
-    inputs: list[InputInfo] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    version: str = prefcal.__version__
-
-    def __getitem__(self, notion: str) -> Result:
-        models = self.models
-        if len(models) > 1:
-            raise UsageError(f"several models ({', '.join(models)}): use select(model=..., notion=...)")
-        return self.select(notion=notion)
-
-    @property
-    def models(self) -> list[str]:
-        """Names of the models, in the order they came."""
-        return list(dict.fromkeys(r.model for r in self.results))
-
-    def select(self, *, notion: str, model: str | None = None, group: Mapping[str, Any] | None = None) -> Result:
-        """The Result of a notion, model and group (None: all instances). Raises UsageError if there is none."""
-        name = Notion.parse(notion).name
-        for r in self.results:
-            if (
-                Notion.parse(r.notion).name == name
-                and model in (None, r.model)
-                and r.group == (group and dict(group))
-            ):
-                return r
-        asked = {"notion": notion, "model": model, "group": group}
-        have = sorted({(r.notion, r.model, str(r.group)) for r in self.results})
-        raise UsageError(f"no result for {asked}; the audit holds {have}")
-
-    def merge(self, other: Audit) -> Audit:
-        """Results of both, for audits of several models."""
-        return Audit(
-            self.results + other.results,
-            self.inputs + other.inputs,
-            self.warnings + [w for w in other.warnings if w not in self.warnings],
-            self.version,
-        )
-
-    def records(self) -> list[dict[str, Any]]:
-        """The ``results`` of the JSON document (design 4.4): one entry for each estimator of each Result."""
-        return [record for r in self.results for record in r.records()]
-
-    def frame(self, backend: Literal["pyarrow", "pandas", "polars"] = "pyarrow") -> Any:
-        """The results as a table without curves, one row for each estimator."""
-        rows = []
-        for record in self.records():
-            row = {k: v for k, v in record.items() if k not in ("curve", "settings", "interval", "group")}
-            row["group"] = None if record["group"] is None else json.dumps(record["group"], default=str)
-            row["low"], row["high"] = record["interval"] or (None, None)
-            rows.append(row)
-        import pyarrow
-
-        table = pyarrow.Table.from_pylist(rows)
-        if backend == "pyarrow":
-            return table
-        if backend == "pandas":
-            return table.to_pandas()
-        if backend == "polars":
-            import polars
-
-            return polars.from_arrow(table)
-        raise UsageError.unknown("backend", backend, ("pyarrow", "pandas", "polars"))
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document; ``created`` follows SOURCE_DATE_EPOCH where that is set."""
-        epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        now = (
-            datetime.datetime.now(datetime.UTC)
-            if epoch is None
-            else datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
-        )
-        return {
-            "schema": 1,
-            "prefcal": self.version,
-            "created": now.replace(microsecond=0).isoformat(),
-            "inputs": [i.record() for i in self.inputs],
-            "results": self.records(),
-            "warnings": self.warnings,
-        }
-
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The JSON document as text; written to ``path`` if one is given."""
-        text = json.dumps(self.document(), indent=1, ensure_ascii=True, allow_nan=False, default=_plain) + "\n"
-        if path is not None:
-            write_files({os.fspath(path): text})
-        return text
-
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write the self-contained HTML report."""
-        from prefcal.report.html import render_html
-
-        write_files({os.fspath(path): render_html(self)})
-
-    def plot(self, notion: str | None = None, *, model: str | None = None, ax: Any = None) -> Any:
-        """Draw the reliability diagram of a notion (default: the first with a curve) with matplotlib."""
-        from prefcal.report.plot import plot_reliability
-
-        if notion is None:
-            notion = next(r.notion for r in self.results if r.curve)
-        return plot_reliability(self.select(notion=notion, model=model), ax=ax)
 
 
 def audit(
@@ -238,15 +127,15 @@ def audit(
         if not isinstance(number, int | np.integer) or number < least:
             raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
     n_forecasts = len(h)
-    h, unit = _per_record(h, y, clusters)
+    h, unit = per_record(h, y, clusters)
     check_alignment(h, y)
     if items is None:
         items = "labelled" if h.has_labels else "exchangeable"
     if items not in ("labelled", "exchangeable"):
         raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
-    groupings = _groupings(groups, y)
-    weight, per_instance = _weights(weights, y, n_forecasts)
-    run = _Run(h, y, items, groupings, weight, per_instance, unit, bins, seed, tolerance, draws, model)
+    by = groupings(groups, y)
+    weight, per_instance = instance_weights(weights, y, n_forecasts)
+    run = _Run(h, y, items, by, weight, per_instance, unit, bins, seed, tolerance, draws, model)
     scalar = [(name, n) for name, n in asked if n.is_scalar(h.n_items) or h.n_items < 2]
     by_name: dict[str, list[Result]] = dict(run.scalar(scalar))
     for name, notion in asked:
@@ -474,92 +363,3 @@ def _holm(results: list[Result]) -> list[Result]:
         verdict = r.verdict if r.verdict != "miscalibrated" or p <= ALPHA else "undetermined"
         out.append(dataclasses.replace(r, p_adjusted=p, verdict=verdict))
     return out
-
-
-def _per_record(h: Distribution, y: Outcomes, clusters: Any) -> tuple[Distribution, IntArray | None]:
-    """One forecast for each record, and cluster codes where records or instances are not independent."""
-    one_each = bool((y.instance == np.arange(len(y))).all())
-    if one_each and len(y) != len(h):
-        raise DataError(f"{len(h)} forecasts but {len(y)} outcomes; there must be one outcome for each forecast")
-    if not one_each:
-        if y.instance.max() >= len(h) or y.instance.min() < 0:
-            raise DataError(f"outcomes name instance {int(y.instance.max())} but there are {len(h)} forecasts")
-        h = h[y.instance]
-    names = y.instance if clusters is None else np.asarray(clusters)
-    if names.shape != (len(y),):
-        if names.ndim != 1 or len(names) <= int(y.instance.max()):
-            raise DataError(f"clusters must be one value for each of {len(y)} outcomes, got shape {names.shape}")
-        names = names[y.instance]
-    _, codes = np.unique(names, return_inverse=True)
-    return h, None if int(codes.max()) + 1 == len(codes) else codes.astype(np.intp)
-
-
-def _groupings(groups: Any, y: Outcomes) -> list[Grouping]:
-    if groups is None:
-        return []
-    names = getattr(groups, "column_names", getattr(groups, "columns", None))  # PyArrow; pandas, Polars
-    if names is not None and not isinstance(groups, Mapping):
-        groups = {str(c): groups[c] for c in names}
-    if not isinstance(groups, Mapping):
-        groups = {"group": groups}
-    out = []
-    for name, values in groups.items():
-        array = np.asarray(values, dtype=object)
-        if array.ndim != 1 or (len(array) != len(y) and len(array) <= int(y.instance.max())):
-            raise DataError(
-                f"groups[{name!r}] must hold one value for each of {len(y)} instances, got shape {array.shape}"
-            )
-        out.append(Grouping.build(str(name), array if len(array) == len(y) else array[y.instance]))
-    return out
-
-
-def _weights(weights: Any, y: Outcomes, n_forecasts: int) -> tuple[FloatArray, bool]:
-    n = len(y)
-    if weights is None:
-        return np.ones(n), False
-    if isinstance(weights, str) and weights == "instance":
-        return 1.0 / np.bincount(y.instance)[y.instance], True
-    if isinstance(weights, str):
-        raise UsageError.unknown("weights", weights, ("instance",))
-    try:
-        array = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"weights must be numbers ({error})") from None
-    if array.shape == (n_forecasts,) != (n,):
-        array = array[y.instance]
-    if array.shape != (n,):
-        raise DataError(f"weights must be one number for each of {n} instances, got shape {array.shape}")
-    bad = ~(np.isfinite(array) & (array >= 0))
-    if bad.any():
-        raise DataError(
-            f"weights must be finite and not negative, got {array[bad][0]}", row=f"instance {np.flatnonzero(bad)[0]}"
-        )
-    if not array.any():
-        raise DataError("all weights are 0")
-    return array, False
-
-
-def write_files(texts: Mapping[str, str]) -> None:
-    """Write all files, whole, or none: temporary ones beside them take their names when every one is complete."""
-    umask = os.umask(0)
-    os.umask(umask)
-    ready: list[tuple[Path, Path]] = []
-    try:
-        for target, text in texts.items():
-            path = Path(target).absolute()
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            ready.append((Path(name), path))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            Path(name).chmod(0o666 & ~umask)
-        for temporary, path in ready:
-            temporary.replace(path)
-    finally:
-        for temporary, _ in ready:
-            temporary.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value)

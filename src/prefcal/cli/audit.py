@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from prefcal.auditing import DEFAULT_NOTIONS, Audit, audit, write_files
+from prefcal.audited import Audit, write_files
+from prefcal.auditing import DEFAULT_NOTIONS, audit
 from prefcal.cli.gates import Gate
 from prefcal.cli.options import ROLES
 from prefcal.cli.progress import Progress

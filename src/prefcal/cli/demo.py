@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 
-from prefcal.auditing import Audit, audit
+from prefcal.audited import Audit
+from prefcal.auditing import audit
 from prefcal.cli.audit import audit_scores, check_target, show
 from prefcal.cli.progress import Progress
 from prefcal.data.outcomes import Outcomes

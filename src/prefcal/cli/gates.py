@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from prefcal.auditing import Audit
+from prefcal.audited import Audit
 from prefcal.errors import UsageError
 from prefcal.notions.notion import Notion
 from prefcal.result import Result

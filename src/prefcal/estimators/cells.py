@@ -317,8 +317,7 @@ def _root(correlation: FloatArray) -> FloatArray:
     """A Cholesky factor; sums may be collinear (a member's probabilities add up to 1), so the diagonal is raised."""
     for jitter in (1e-8, 1e-6, 1e-4):
         try:
-            factor: FloatArray = np.linalg.cholesky(correlation + jitter * np.eye(len(correlation)))
-            return factor
+            return np.asarray(np.linalg.cholesky(correlation + jitter * np.eye(len(correlation))), dtype=np.float64)
         except np.linalg.LinAlgError:
             continue
     values, vectors = np.linalg.eigh(correlation)

@@ -22,8 +22,8 @@ from prefcal.distributions.base import Block, Distribution
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.events import Items, classify_ranks
+from prefcal.estimators.inputs import aligned_ranks
 from prefcal.estimators.null import NullLaw, OutcomeSimulator, compare
-from prefcal.estimators.scalar import aligned_ranks
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
 from prefcal.views import View, permutation_index

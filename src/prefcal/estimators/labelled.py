@@ -12,8 +12,8 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.events import classify_ranks
+from prefcal.estimators.inputs import check_alignment
 from prefcal.estimators.null import OutcomeSimulator
-from prefcal.estimators.scalar import check_alignment
 from prefcal.views import View
 
 _BLOCK = 1 << 17  # probabilities of a block: they stay in the cache, twice as fast as 2^19

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
-from prefcal.distributions.base import Block, Distribution
-from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError
+from prefcal.distributions.base import Distribution
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import CellTable, merge_all
 from prefcal.estimators.events import Family, Forecast, Rankwise, classify_ranks
+from prefcal.estimators.inputs import Grouping, aligned_ranks, event_weights
 from prefcal.estimators.null import OutcomeSimulator, sums_by_cell
 
 # Elements of a block: all pairs of ten candidates then stay within the second-level cache.
@@ -26,28 +24,6 @@ _PASS_ELEMENTS = 1 << 13
 _DRAW_ELEMENTS = 1 << 20
 _PARTS = 2
 _PARALLEL_ELEMENTS = 1 << 17
-
-
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """A partition of the instances by a field; ``codes`` (n,) index into ``levels``."""
-
-    field: str
-    levels: tuple[Any, ...]
-    codes: IntArray
-
-    @classmethod
-    def build(cls, name: str, values: npt.ArrayLike) -> Grouping:
-        """Group by equal values, levels sorted (numbers first); None and NaN are one level, ``(missing)``."""
-        array = np.array(values, dtype=object)
-        missing = np.array([v is None or v != v for v in array.tolist()], dtype=bool)
-        array[missing] = "(missing)"
-        distinct = {v.item() if isinstance(v, np.generic) else v for v in array.tolist()}
-        levels = sorted(
-            distinct, key=lambda v: (isinstance(v, str), v is None, v if isinstance(v, int | float) else str(v))
-        )
-        place = {v: i for i, v in enumerate(levels)}
-        return cls(name, tuple(levels), np.array([place[v] for v in array.tolist()], dtype=np.intp))
 
 
 @dataclass(slots=True)
@@ -58,49 +34,6 @@ class Tables:
     overall: CellTable
     groups: dict[str, list[CellTable]]
     used: IntArray
-
-
-def aligned_ranks(y: Outcomes, block: Block) -> FloatArray:
-    """(b, m) ranks of a block's items.
-
-    Raises DataError when outcome and forecast are about different items.
-    """
-    rows, size = block.rows, block.dist.n_items
-    if y.ranks.is_dense and (block.columns is not None or y.ranks.n_columns != size):
-        whole = y.ranks.block(rows, y.ranks.n_columns)
-        columns = np.arange(size)[None] if block.columns is None else block.columns
-        return np.take_along_axis(whole, np.broadcast_to(columns, (len(whole), size)), axis=1)
-    return y.ranks.block(rows, size)
-
-
-def check_alignment(h: Distribution, y: Outcomes) -> None:
-    """Raise DataError unless forecasts and outcomes have the same instances and items."""
-    if len(h) != len(y):
-        raise DataError(
-            f"{len(h)} forecasts but {len(y)} outcomes; there must be one outcome record for each forecast"
-        )
-    sizes = h.sizes
-    if h.has_labels and (y.ranks.is_dense or not (sizes == h.n_items).all()):
-        if h.n_items != y.n_items:
-            raise DataError(f"forecasts are about {h.n_items} items, outcomes about {y.n_items}")
-        if (sizes == h.n_items).all():
-            return
-        absent = np.isnan(h.scores.dense()) if isinstance(h, PlackettLuce) else np.zeros((len(h), h.n_items), bool)
-        extra = ((~np.isnan(y.dense())) & absent).any(axis=1)
-        if extra.any():
-            at = int(np.flatnonzero(extra)[0])
-            raise DataError("the outcome ranks an item that the forecast does not have", row=f"instance {at}")
-        return
-    if y.ranks.is_dense and (sizes <= y.n_items).all():  # short lists against an array padded with NaN
-        extra = ((~np.isnan(y.dense())) & (np.arange(y.n_items) >= sizes[:, None])).any(axis=1)
-        if not extra.any():
-            return
-        at = int(np.flatnonzero(extra)[0])
-        raise DataError(f"the outcome ranks more than the {sizes[at]} items that are forecast", row=f"instance {at}")
-    wrong = np.flatnonzero(sizes != y.sizes)
-    if len(wrong):
-        at = int(wrong[0])
-        raise DataError(f"{sizes[at]} items are forecast but the outcome has {y.sizes[at]}", row=f"instance {at}")
 
 
 def fill_tables(
@@ -290,11 +223,3 @@ class _Job:
             place = (hit[..., 0] + np.arange(d)[:, None, None] * size)[known]
             counted = np.bincount(place, np.broadcast_to(weight, index.shape)[known], minlength=d * size)
             array[draws] += counted.reshape(d, size) - constant
-
-
-def event_weights(weights: FloatArray, happened: FloatArray, per_instance: bool) -> FloatArray:
-    """(b, e) weight of each event: the instance's, shared among its known events with ``per_instance``."""
-    shared = weights[:, None]
-    if per_instance:
-        shared = shared / np.maximum((~np.isnan(happened)).sum(axis=1, keepdims=True), 1)
-    return np.broadcast_to(shared, happened.shape)

@@ -15,7 +15,7 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.estimators.binned import Z95
-from prefcal.estimators.scalar import aligned_ranks, event_weights
+from prefcal.estimators.inputs import aligned_ranks, event_weights
 from prefcal.result import Estimate
 
 _ITERATIONS = 60
