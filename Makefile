@@ -6,6 +6,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
+# One process per core: threads inside the linear algebra would only get in each other's way.
+test slow: export OPENBLAS_NUM_THREADS = 1
+test slow: export OMP_NUM_THREADS = 1
+
 .PHONY: help demo test slow check format pictures bench witnesses clean
 
 help:

@@ -67,7 +67,7 @@ def test_names_stay_what_they_are_after_submodules_load():
 
 
 ROOMS = ["errors", "views", "data", "datasets", "distributions", "rankers", "notions", "result", "estimators"]
-ROOMS += ["audited", "auditing", "report", "studies", "cli"]
+ROOMS += ["audited", "auditing", "comparing", "report", "studies", "cli"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/prefcal").rglob("*.py")), ids=lambda p: p.stem)

@@ -26,6 +26,8 @@ _PUBLIC = {
     "Population": "prefcal.notions.population",
     "audit": "prefcal.auditing",
     "Audit": "prefcal.audited",
+    "compare": "prefcal.comparing",
+    "Comparison": "prefcal.comparing",
     "Result": "prefcal.result",
     "dirichlet_kernel_error": "prefcal.estimators.dirichlet",
     "rankwise_errors": "prefcal.estimators.rankwise",

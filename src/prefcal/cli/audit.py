@@ -31,17 +31,11 @@ MAX_LEVELS = 100  # of one grouping field: more are numbers to be cut, or ids
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    models = _models(options)
+    models = named_files(options, [options.notion, options.group, options.fail_if])
     gates = [Gate.parse(text) for text in options.fail_if]
     for notion in options.notion:
         Notion.parse(notion)
-    if options.format is not None and options.format not in FORMATS:
-        raise UsageError.unknown("format", options.format, FORMATS)
-    check_target(options.report)
-    if options.json != "-":
-        check_target(options.json)
-    if options.report and options.json and Path(options.report).absolute() == Path(options.json).absolute():
-        raise UsageError(f"--report and --json both name {options.report}")
+    check_targets(options.report, options.json)
     total = Audit([])
     with Progress() as progress:
         for name, path in models:
@@ -68,20 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 def audit_file(path: str, name: str, options: argparse.Namespace, progress: Progress) -> Audit:
     """Read one file and audit its model."""
-    columns = {role: value for role in ROLES if (value := getattr(options, role)) is not None}
-    with progress.task(f"reading {path}") as advance:
-        file = read(
-            path,
-            format=options.format,
-            columns=columns,
-            aggregate=options.aggregate,
-            on_error=options.on_error,
-            model=name,
-            ties=options.ties,
-            items=options.items,
-            max_candidates=options.max_candidates,
-            progress=advance,
-        )
+    file = read_file(path, name, options, progress)
     groups = {field: group_values(file, field) for field in options.group}
     with progress.task(f"auditing {name}"):
         return audit_scores(
@@ -96,23 +77,45 @@ def audit_file(path: str, name: str, options: argparse.Namespace, progress: Prog
         )
 
 
+def read_file(path: str, name: str, options: argparse.Namespace, progress: Progress) -> ScoreFile:
+    """Read a score file as the reading options say."""
+    if options.format is not None and options.format not in FORMATS:
+        raise UsageError.unknown("format", options.format, FORMATS)
+    columns = {role: value for role in ROLES if (value := getattr(options, role)) is not None}
+    with progress.task(f"reading {path}") as advance:
+        return read(
+            path,
+            format=options.format,
+            columns=columns,
+            aggregate=options.aggregate,
+            on_error=options.on_error,
+            model=name,
+            ties=options.ties,
+            items=options.items,
+            max_candidates=options.max_candidates,
+            progress=advance,
+        )
+
+
+def distribution(file: ScoreFile) -> Distribution:
+    """The forecasts of a score file."""
+    return PlackettLuce(file.scores) if file.scores is not None else Pairwise(file.pair_probs)
+
+
 def audit_scores(
     file: ScoreFile, *, notions: list[str], groups: dict[str, Any] | None = None, **settings: Any
 ) -> Audit:
     """Audit what a reader returned; without ``notions`` those of the default that the model states."""
     warnings = [f"{file.info.model}: {note}" for note in file.info.notes]
-    h: Distribution
-    default: tuple[str, ...]
-    if file.scores is not None:
-        h, default = PlackettLuce(file.scores), DEFAULT_NOTIONS
-    else:
-        h, default = Pairwise(file.pair_probs), DEFAULT_NOTIONS[:1]
+    default: tuple[str, ...] = DEFAULT_NOTIONS
+    if file.scores is None:
+        default = DEFAULT_NOTIONS[:1]
         if not notions:
             warnings.append(f"{file.info.model}: states probabilities of pairs only, so only sub-2 is audited")
     if file.info.n_skipped:
         warnings.append(f"{file.info.model}: {file.info.n_skipped} records were skipped ({file.info.path})")
     result = audit(
-        h,
+        distribution(file),
         file.outcomes,
         notions=notions or default,
         items=file.info.items,  # type: ignore[arg-type]
@@ -177,10 +180,10 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """(name, path) of every model, in the order given; values that list options swallowed go back to the paths."""
+def named_files(options: argparse.Namespace, lists: list[list[str]]) -> list[tuple[str, str]]:
+    """(name, path) of every model, in the order given; paths that options of ``lists`` swallowed go back to them."""
     paths = list(options.paths)
-    for values in (options.notion, options.group, options.fail_if):
+    for values in lists:
         paths += [v for v in values if _is_path(v)]
         values[:] = [v for v in values if not _is_path(v)]
     paths += [v for v in options.model if "=" not in v]
@@ -192,7 +195,7 @@ def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
             raise UsageError(f"--model takes NAME=PATH, got {pair!r}")
         models.append((name, path))
     if not models:
-        raise UsageError("no score file: prefcal audit PATH... (or --model NAME=PATH)")
+        raise UsageError(f"no score file: prefcal {options.command} PATH... (or --model NAME=PATH)")
     names = [name for name, _ in models]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -206,6 +209,15 @@ def _models(options: argparse.Namespace) -> list[tuple[str, str]]:
 def _is_path(text: str) -> bool:
     """Whether a value of a list option is really a score file: no notion, field or gate looks like one."""
     return os.sep in text or Path(text).suffix in _SUFFIXES
+
+
+def check_targets(report: str | None, document: str | None) -> None:
+    """Fail before the work, not after it, when a report or a JSON file (which may be ``-``) cannot be written."""
+    check_target(report)
+    if document != "-":
+        check_target(document)
+    if report and document and Path(report).absolute() == Path(document).absolute():
+        raise UsageError(f"--report and --json both name {report}")
 
 
 def check_target(target: str | None) -> None:

@@ -6,7 +6,10 @@ import argparse
 from typing import Any, Final
 
 #: Command -> module of this package.
-COMMANDS: Final = {"audit": "audit", "theory": "theory", "demo": "demo"}
+COMMANDS: Final = {"audit": "audit", "compare": "compare", "theory": "theory", "demo": "demo", "study": "study"}
+
+#: Study -> module of this package.
+STUDIES: Final = {"label-ranking": "study_label_ranking", "reward-models": "study_reward_models"}
 
 #: Roles of columns in the generic file shapes.
 ROLES: Final = (
@@ -35,6 +38,7 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _audit(commands)
+    _compare(commands)
     theory = commands.add_parser(
         "theory",
         help="print the lattice of notions and re-verify every theorem, table and witness exactly",
@@ -54,6 +58,15 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     demo.add_argument("--download", action="store_true", help="fetch RewardMATH (4 MB) if it is not here")
     demo.add_argument("--seed", type=int, default=0)
     _common(demo)
+    study = commands.add_parser(
+        "study",
+        help="run a published empirical study again: as published, and measured exactly",
+        description="Runs a published study again: as published, and measured exactly. Options of each: "
+        "prefcal study NAME --help.",
+    )
+    studies = study.add_subparsers(dest="study", metavar="NAME", required=True)
+    _label_ranking(studies)
+    _reward_models(studies)
     return parser
 
 
@@ -88,7 +101,41 @@ def _audit(commands: Any) -> None:
         metavar="GATE",
         help="exit with 1 if it holds for any model: 'sub-2.ece > 0.05', 'sub-2.verdict == miscalibrated'",
     )
-    reading = audit.add_argument_group("reading")
+    _reading(audit)
+    measuring = audit.add_argument_group("measuring")
+    measure = measuring.add_argument
+    measure("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
+    measure("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
+    measure("--tolerance", type=float, default=0.05, help="error that counts as calibrated (default: %(default)s)")
+    measure("--draws", type=int, default=999, help="null draws (default: %(default)s)")
+    measure("--seed", type=int, default=0)
+    measure("--engine", choices=("local",), default="local", help="where the sums are made")
+    add("--quiet", action="store_true", help="no summary on standard output")
+    _common(audit)
+
+
+def _compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="paired differences between models on the same instances, and ranks with their uncertainty",
+        description="Compares models that scored the same instances: differences of the debiased error, Brier score, "
+        "log loss and accuracy with 95 % intervals, and the range of ranks the data leave open.",
+    )
+    compare.add_argument("paths", nargs="*", metavar="PATH", help="score files, one model each")
+    add = compare.add_argument
+    add("--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name")
+    add("--notion", nargs="+", action="extend", default=[], metavar="N", help="scalar notions (default: as in audit)")
+    add("--json", metavar="F.json", help="write the comparison as JSON; - for standard output instead of the tables")
+    _reading(compare)
+    add("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
+    add("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
+    add("--seed", type=int, default=0)
+    _common(compare)
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    """How score files are read: the same for every command that reads them."""
+    reading = parser.add_argument_group("reading")
     read = reading.add_argument
     read("--format", metavar="NAME", help="do not recognise the format, take this one")
     for role in ROLES:
@@ -105,16 +152,63 @@ def _audit(commands: Any) -> None:
     read("--items", choices=("labelled", "exchangeable"), help="whether item j is the same in every instance")
     read("--on-error", choices=("stop", "skip"), default="stop", help="unusable records (default: %(default)s)")
     read("--max-candidates", type=int, default=4096, metavar="N", help="of one instance (default: %(default)s)")
-    measuring = audit.add_argument_group("measuring")
-    measure = measuring.add_argument
-    measure("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
-    measure("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
-    measure("--tolerance", type=float, default=0.05, help="error that counts as calibrated (default: %(default)s)")
-    measure("--draws", type=int, default=999, help="null draws (default: %(default)s)")
-    measure("--seed", type=int, default=0)
-    measure("--engine", choices=("local",), default="local", help="where the sums are made")
-    add("--quiet", action="store_true", help="no summary on standard output")
-    _common(audit)
+
+
+def _label_ranking(studies: Any) -> None:
+    study = studies.add_parser(
+        "label-ranking",
+        help="calibration of label rankers (Thies et al., ICML 2026)",
+        description="Data sets x models x folds, under the published protocol, the exact one, or both. Fits are "
+        "stored as they finish; the same command again goes on where it stopped.",
+    )
+    add = study.add_argument
+    add(
+        "--protocol",
+        choices=("published", "exact", "both"),
+        default="exact",
+        help="published: their splits, truncated forecasts, estimators; exact: shuffled and stratified splits, exact "
+        "marginals, null level and test beside each error (default: %(default)s)",
+    )
+    add("--datasets", nargs="+", metavar="SET", help="names or CSV files (default: all of the paper)")
+    add("--models", nargs="+", metavar="MODEL", help="pl mallows rc pl-rpc rpc (default), linear-pl knn-pl, ...")
+    add("--notions", nargs="+", metavar="N", help="sub-K, top-K, full (default: sub-2 sub-3 top-1 top-2 full)")
+    add("--folds", type=int, default=5, help="default: %(default)s")
+    add("--seed", type=int, default=42, help="default: %(default)s")
+    add("--bins", type=int, default=10, help="equal-width bins (default: %(default)s)")
+    add("--draws", type=int, default=199, help="null draws (default: %(default)s)")
+    add(
+        "--budget",
+        type=int,
+        default=4_000_000,
+        help="test rows x tuples up to which all subsets are measured; beyond, a sample (default: %(default)s)",
+    )
+    add("--no-kernel", dest="kernel", action="store_false", help="leave the Dirichlet-kernel error out")
+    add("--ablate", action="store_true", help="switch each effect off alone (published protocol)")
+    add(
+        "--resume",
+        metavar="DIR",
+        default="prefcal-label-ranking",
+        help="folder of results: made if new, gone on with if not (default: %(default)s)",
+    )
+    add("--jobs", type=int, default=0, metavar="N", help="processes (default: one for each core)")
+    add("--report", metavar="F.html", help="write the report of all results in the folder")
+    _common(study)
+
+
+def _reward_models(studies: Any) -> None:
+    study = studies.add_parser(
+        "reward-models",
+        help="calibration of public reward models against accuracy, by the published statistic and by proper ones",
+        description="Audits the nine RewardMATH classifiers (best of ten, and the math-prm pairs) and three models "
+        "on RewardBench 2, beside the statistic of the published evaluation; then the published table of 48 models. "
+        "Reads the files from PREFCAL_DATA or the cache, else downloads them (8 MB). About a minute.",
+    )
+    study.add_argument("--report", metavar="F.html", help="write the study as a self-contained HTML page")
+    study.add_argument(
+        "--json", metavar="F.json", help="write everything as JSON; - for standard output instead of the summary"
+    )
+    study.add_argument("--seed", type=int, default=0)
+    _common(study)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

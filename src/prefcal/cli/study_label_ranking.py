@@ -8,13 +8,14 @@ import sys
 import time
 from typing import TextIO
 
-from prefcal.auditing import write_files
+from prefcal.audited import write_files
 from prefcal.cli.audit import check_target
 from prefcal.errors import UsageError
 from prefcal.studies.label_ranking.models import NEURAL, PAPER_MODELS
 from prefcal.studies.label_ranking.neural import load_torch
 from prefcal.studies.label_ranking.protocol import DEFAULT_NOTIONS, Job, ProtocolName, Settings
-from prefcal.studies.label_ranking.run import Progress, plan, run as run_jobs
+from prefcal.studies.label_ranking.run import Progress, plan
+from prefcal.studies.label_ranking.run import run as run_jobs
 from prefcal.studies.label_ranking.sets import PAPER_SETS, short_name
 from prefcal.studies.label_ranking.store import Store
 from prefcal.studies.label_ranking.summary import PUBLISHED_SETS, Cell, summarize
@@ -61,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
 def planned(options: argparse.Namespace, models: list[str], settings: Settings) -> list[Job]:
     """Jobs of the protocols that were asked for."""
     if options.ablate and options.protocol == "exact":
-        raise UsageError("--ablate switches the effects of the published protocol off: add --protocol published or both")
+        raise UsageError(
+            "--ablate switches the effects of the published protocol off: add --protocol published or both"
+        )
     protocols: tuple[ProtocolName, ...] = (
         ("published", "exact") if options.protocol == "both" else (options.protocol,)
     )
@@ -83,6 +86,7 @@ class Reporter:
         self.drawn = False
 
     def __call__(self, progress: Progress) -> None:
+        """Show where the run is."""
         now = time.monotonic()
         if not self.terminal and now - self.shown < _PLAIN_EVERY and progress.done < progress.total:
             return
@@ -128,11 +132,13 @@ def table(cells: list[Cell]) -> str:
     if not shown:
         return "no results of sub-2 or top-1"
     head = ("set", "model", "protocol", "notion", "error", "null", "debiased", "95 % interval", "p")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for c in shown:
         interval = "" if c.high != c.high else f"{c.low:.3f} - {c.high:.3f}"
         numbers = [("" if v != v else f"{v:.3f}") for v in (c.value, c.null_mean, c.debiased)]
         p = "" if c.p_value != c.p_value else f"{c.p_value:.3f}"
         lines.append((c.dataset, c.model, c.protocol, c.notion, *numbers, interval, p))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -42,7 +42,7 @@ def render_html(audit: AuditLike, *, implies: Implies | None = None) -> str:
     -------
     One HTML page. It loads nothing and has no script; every text from the data is escaped.
     """
-    page: str = _environment().get_template("page.html.j2").render(page_context(summarize(audit, implies=implies)))
+    page: str = environment().get_template("page.html.j2").render(page_context(summarize(audit, implies=implies)))
     return page
 
 
@@ -62,7 +62,8 @@ def page_context(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """The jinja2 environment of all pages: autoescape everywhere, undefined names are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

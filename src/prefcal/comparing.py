@@ -1,0 +1,306 @@
+"""Two or many models on the same instances: paired differences, and ranks with their uncertainty."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from prefcal.auditing import ALPHA, DEFAULT_NOTIONS
+from prefcal.data.outcomes import Outcomes
+from prefcal.data.ragged import FloatArray
+from prefcal.distributions.base import Distribution
+from prefcal.errors import DataError, UsageError
+from prefcal.estimators.binned import Z95, ece_debiased
+from prefcal.estimators.events import Items, family_for
+from prefcal.estimators.inputs import aligned_ranks, check_alignment, event_weights, instance_weights, per_record
+from prefcal.notions.notion import Notion
+from prefcal.result import Interval
+
+#: What is compared, and whether a smaller value is better.
+ESTIMATORS = {"debiased": True, "brier": True, "log_loss": True, "accuracy": False}
+_DRAWS = 1000
+_CHUNK = 1 << 13
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """One model's value and the ranks it may have: 1 + models shown to be better, to models - those shown worse."""
+
+    notion: str
+    estimator: str
+    model: str
+    value: float
+    interval: Interval
+    ranks: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """``first`` minus ``second`` on the same instances, with its 95 % interval and test of no difference.
+
+    ``p_adjusted`` is Holm's over all pairs of models of the same notion and estimator.
+    """
+
+    notion: str
+    estimator: str
+    first: str
+    second: str
+    difference: float
+    interval: Interval
+    p_value: float
+    p_adjusted: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """What :func:`compare` found; ``n_instances`` by notion, the instances that count for every model."""
+
+    standings: list[Standing]
+    differences: list[Difference]
+    n_instances: dict[str, int]
+
+    def select(self, notion: str, estimator: str, first: str, second: str) -> Difference:
+        """The difference of two models, in either order of naming. Raises UsageError if there is none."""
+        for d in self.differences:
+            if (Notion.parse(d.notion).name, d.estimator) != (Notion.parse(notion).name, estimator):
+                continue
+            if (d.first, d.second) == (first, second):
+                return d
+            if (d.first, d.second) == (second, first):
+                low, high = d.interval
+                return dataclasses.replace(
+                    d, first=first, second=second, difference=-d.difference, interval=(-high, -low)
+                )
+        raise UsageError(f"no comparison of {first!r} and {second!r} in {notion}, {estimator}")
+
+    def document(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "n_instances": self.n_instances,
+            "standings": [_finite(dataclasses.asdict(s)) for s in self.standings],
+            "differences": [_finite(dataclasses.asdict(d)) for d in self.differences],
+        }
+
+
+def compare(
+    models: Mapping[str, Distribution],
+    y: Outcomes,
+    *,
+    notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
+    items: Items | None = None,
+    weights: Any = None,
+    clusters: Any = None,
+    bins: int = 15,
+    seed: int = 0,
+) -> Comparison:
+    """Compare models on the same instances.
+
+    Parameters
+    ----------
+    models
+        Name -> forecasts, each for the instances of ``y`` in the same order.
+    y, notions, items, weights, clusters, bins, seed
+        As in :func:`prefcal.audit`; only scalar notions. An instance counts where every model has an event in it.
+
+    Returns
+    -------
+    Comparison
+        Differences of the debiased error (normal draws with the joint cluster-robust covariance of all models'
+        residual sums), Brier score, log loss and accuracy (their paired linearisation); standings with the range of
+        ranks that pairs different at 5 % (Holm) leave open.
+
+    Raises
+    ------
+    DataError, UsageError
+        Fewer than two models, models that do not fit the outcomes, vector notions.
+
+    Examples
+    --------
+    >>> import prefcal as pc
+    >>> rng = np.random.default_rng(0)
+    >>> h = pc.PlackettLuce(rng.normal(size=(1000, 4)))
+    >>> y = pc.Outcomes.from_orders(h.sample(1, rng)[:, 0])
+    >>> found = pc.compare({"honest": h, "sure": h.scaled(3.0)}, y, notions="sub-2", items="exchangeable")
+    >>> found.select("sub-2", "debiased", "sure", "honest").p_adjusted < 0.01
+    True
+    """
+    if len(models) < 2:
+        raise UsageError(f"a comparison needs at least two models, got {len(models)}")
+    named = [notions] if isinstance(notions, str | Notion) else list(notions)
+    standings: list[Standing] = []
+    differences: list[Difference] = []
+    n_instances = {}
+    for text in named:
+        notion = Notion.parse(text)
+        name = text if isinstance(text, str) else notion.name
+        gathered = []
+        for model, h in models.items():
+            try:
+                gathered.append(_gather(h, y, notion, items, weights, clusters, bins))
+            except DataError as error:
+                raise DataError(f"model {model!r}: {error}") from None
+        used = np.logical_and.reduce([g.sums[:, 0] > 0 for g in gathered])
+        n_instances[name] = n = int(used.sum())
+        if n < 2:
+            raise DataError(f"{name}: fewer than two instances in which every model has an event")
+        found = _estimates([g.take(used) for g in gathered], np.random.default_rng([seed, 6]))
+        for estimator, (values, deviations) in found.items():
+            pairs = _pairs(name, estimator, list(models), values, deviations)
+            differences += pairs
+            standings += _standings(name, estimator, list(models), values, deviations, pairs)
+    return Comparison(standings, differences, n_instances)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Gathered:
+    """Sums by independent unit: (n, 4) weight, w y, Brier, log loss; (n, G * B) residuals; (n, G) member weights."""
+
+    sums: FloatArray
+    residuals: FloatArray
+    owned: FloatArray
+    bins: int
+
+    def take(self, used: Any) -> _Gathered:
+        return _Gathered(self.sums[used], self.residuals[used], self.owned[used], self.bins)
+
+
+def _gather(
+    h: Distribution, y: Outcomes, notion: Notion, items: Items | None, weights: Any, clusters: Any, bins: int
+) -> _Gathered:
+    if not notion.is_scalar(h.n_items):
+        raise UsageError(f"{notion.name} is a vector notion: models are compared in scalar notions")
+    n_forecasts = len(h)
+    h, codes = per_record(h, y, clusters)
+    check_alignment(h, y)
+    weight, per_instance = instance_weights(weights, y, n_forecasts)
+    kind: Items = items or ("labelled" if h.has_labels else "exchangeable")
+    family = family_for(notion, kind, h, ties_equal=y.ties == "equal")
+    unit = np.arange(len(y)) if codes is None else codes
+    n, size = int(unit.max()) + 1, family.n_members * bins
+    if n * size > 1 << 27:
+        raise UsageError(f"{notion.name}: {n} instances x {size} cells are too many to compare; ask for a smaller k")
+    sums, residuals, owned = np.zeros((n, 4)), np.zeros((n, size)), np.zeros((n, family.n_members))
+    for block in h.blocks():
+        if not family.applies(block.dist.n_items):
+            continue
+        rows = np.arange(len(y))[block.rows]
+        forecast = family.forecast(block)
+        happened = family.observe(forecast, aligned_ranks(y, block))
+        happened[weight[rows] == 0] = np.nan
+        known = ~np.isnan(happened)
+        w = event_weights(weight[rows], happened, per_instance)[known]
+        at = np.broadcast_to(unit[rows][:, None], known.shape)[known]
+        cell = np.broadcast_to(family.residual_cells(forecast, bins), known.shape)[known]
+        p, outcome = forecast.p[known], happened[known]
+        with np.errstate(invalid="ignore"):
+            loss = -(outcome * forecast.log_p[known] + (1 - outcome) * forecast.log_q[known])
+            loss = np.where(
+                outcome == 1, -forecast.log_p[known], np.where(outcome == 0, -forecast.log_q[known], loss)
+            )
+        for column, values in enumerate((w, w * outcome, w * (outcome - p) ** 2, w * loss)):
+            np.add.at(sums[:, column], at, values)
+        np.add.at(residuals, (at, cell), w * (outcome - p))
+        np.add.at(owned, (at, cell // bins), w)
+    return _Gathered(sums, residuals, owned, bins)
+
+
+def _estimates(gathered: list[_Gathered], rng: np.random.Generator) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Estimator -> (models,) values and (draws or instances, models) deviations whose variance is the estimate's."""
+    n = len(gathered[0].sums)
+    centred = [g.residuals - g.residuals.mean(axis=0) for g in gathered]
+    shifts = [np.zeros((_DRAWS, g.residuals.shape[1])) for g in gathered]
+    for start in range(0, n, _CHUNK):  # the same signs for every model: the draws are joint
+        part = slice(start, start + _CHUNK)
+        signs = rng.standard_normal((_DRAWS, len(centred[0][part])))
+        for shift, c in zip(shifts, centred, strict=True):
+            shift += signs @ c[part]
+    errors, moved = [], []
+    for g, c, shift in zip(gathered, centred, shifts, strict=True):
+        members = g.owned.shape[1]
+        total, member_weight = g.residuals.sum(axis=0), np.repeat(g.owned.sum(axis=0), g.bins)
+        scale = np.sqrt((c**2).sum(axis=0) * n / (n - 1))
+        errors.append(float(ece_debiased(total, scale, member_weight, members)))
+        moved.append(ece_debiased(total + shift, scale, member_weight, members))
+    draws = np.stack(moved, axis=1)
+    out = {"debiased": (np.array(errors), (draws - draws.mean(axis=0)) / math.sqrt(_DRAWS - 1))}
+    for column, estimator in enumerate(("accuracy", "brier", "log_loss"), start=1):
+        values, influence = [], []
+        for g in gathered:
+            weight, amount = g.sums[:, 0], g.sums[:, column]
+            value = amount.sum() / weight.sum()
+            values.append(value)
+            with np.errstate(invalid="ignore"):
+                influence.append((amount - value * weight) / weight.sum() * math.sqrt(n / (n - 1)))
+        out[estimator] = (np.array(values), np.stack(influence, axis=1))
+    return out
+
+
+def _pairs(
+    notion: str, estimator: str, models: list[str], values: FloatArray, deviations: FloatArray
+) -> list[Difference]:
+    raw = []
+    for a, b in combinations(range(len(models)), 2):
+        with np.errstate(invalid="ignore"):
+            difference = float(values[a] - values[b])
+            se = float(np.sqrt(((deviations[:, a] - deviations[:, b]) ** 2).sum()))
+        if se == 0:
+            p = 1.0 if difference == 0 else 0.0
+        else:
+            p = math.erfc(abs(difference) / se / math.sqrt(2)) if math.isfinite(se) else math.nan
+        raw.append((a, b, difference, (difference - Z95 * se, difference + Z95 * se), p))
+    order = sorted(range(len(raw)), key=lambda i: (math.isnan(raw[i][4]), raw[i][4]))
+    adjusted, running = [math.nan] * len(raw), 0.0
+    for place, i in enumerate(order):
+        if not math.isnan(raw[i][4]):
+            running = max(running, min(1.0, raw[i][4] * (len(raw) - place)))
+            adjusted[i] = running
+    return [
+        Difference(notion, estimator, models[a], models[b], d, interval, p, q)
+        for (a, b, d, interval, p), q in zip(raw, adjusted, strict=True)
+    ]
+
+
+def _standings(
+    notion: str,
+    estimator: str,
+    models: list[str],
+    values: FloatArray,
+    deviations: FloatArray,
+    pairs: list[Difference],
+) -> list[Standing]:
+    better = dict.fromkeys(models, 0)
+    worse = dict.fromkeys(models, 0)
+    for d in pairs:
+        if d.p_adjusted <= ALPHA:
+            first_wins = (d.difference < 0) == ESTIMATORS[estimator]
+            winner, loser = (d.first, d.second) if first_wins else (d.second, d.first)
+            worse[winner] += 1
+            better[loser] += 1
+    out = []
+    for i, model in enumerate(models):
+        with np.errstate(invalid="ignore"):
+            se = float(np.sqrt((deviations[:, i] ** 2).sum()))
+        low, high = float(values[i] - Z95 * se), float(values[i] + Z95 * se)
+        interval = (max(low, 0.0), max(high, 0.0))
+        out.append(
+            Standing(
+                notion, estimator, model, float(values[i]), interval, (1 + better[model], len(models) - worse[model])
+            )
+        )
+    return sorted(out, key=lambda s: (s.value if ESTIMATORS[estimator] else -s.value, s.model))
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Non-finite numbers become null: JSON has none."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return [plain(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {key: plain(value) for key, value in record.items()}

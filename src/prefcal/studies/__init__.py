@@ -1,0 +1,1 @@
+"""Studies: the published experiments, run again as published and measured exactly."""
