@@ -17,6 +17,7 @@ _PUBLIC = {
     "LabelRankingTree": "tree",
     "LinearPlackettLuce": "linear_pl",
     "MallowsModel": "mallows_model",
+    "NeuralPlackettLuce": "neural_pl",
     "PLRPC": "pairwise_ranker",
     "RPC": "pairwise_ranker",
     "RankClassifier": "rank_classifier",
