@@ -400,10 +400,10 @@ def test_an_error_names_its_job_and_stops(tmp_path, table, monkeypatch):
 
 def test_the_clock_learns():
     jobs = [job(model=m, fold=f, dataset=d) for d in ("a", "b") for m in ("mallows", "rpc") for f in range(5)]
-    clock = _Clock({"a": 100, "b": 400}, jobs, 0)
+    clock = _Clock({"a": (10.0, 1.0), "b": (20.0, 3.0)}, jobs, 0)
     for j in jobs[:10]:
         state = clock.finished(j, 2.0, 2)
-    assert state.remaining == pytest.approx(10 * 2.0 * 2 / 2)  # four times as large: twice as long, on two cores
+    assert state.remaining == pytest.approx(10 * 2.0 * 2 / 2)  # twice as long each, on two cores
     for j in jobs[10:]:
         state = clock.finished(j, 3.0, 2)
     assert state.remaining == 0
@@ -491,6 +491,7 @@ def test_the_command_runs_reports_and_resumes(tmp_path, table, capsys, monkeypat
     assert "18 fits done" in shown.err
     assert "mallows" in shown.out
     page = report.read_text()
+    assert "Percent of calibration rows whose ranking no fitting row shows" in page
     assert "<script" not in page
     assert not re.search(r"(?:src|href)=[\"'](?!#|data:)", page)
     assert "not on this machine" in page

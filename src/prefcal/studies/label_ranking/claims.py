@@ -193,7 +193,18 @@ def _truncation(apart: Sequence[Effects]) -> Claim | None:
         "Truncation: forecasts were cut to the rankings that occur in the data and not renormalised, so nearly all "
         "their probability was dropped (a forecast of 0 for an outcome of frequency 1/2 has an error of .5). "
         f"It alone makes {decimal(_median([e.published - e.untruncated for e in rankers]))} of the median error. RPC "
-        "states probabilities of pairs only and was not cut.",
+        "states probabilities of pairs only and was not cut." + _flooded(pairs),
+    )
+
+
+def _flooded(pairs: Sequence[Effects]) -> str:
+    """What the published rank classifier loses to rankings without a class, told where it is much."""
+    worst = max((e for e in pairs if e.model == "rc"), key=lambda e: e.untruncated - e.exact, default=None)
+    if worst is None or not worst.untruncated - worst.exact > TOLERANCE:
+        return ""
+    return (
+        f" RC keeps an error of {decimal(worst.untruncated)} on {worst.dataset} even so ({decimal(worst.exact)} in "
+        "the exact protocol): rankings without a class have a logit of -20, and all m! of them outweigh the classes."
     )
 
 

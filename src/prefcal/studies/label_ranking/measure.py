@@ -132,11 +132,11 @@ def rankwise(
         happened = outcome_index(orders[rows], view, subsets)
         cell = part.add(probs, happened, rng)
         if part.null is not None:
-            step = max(1, _DRAWN // (len(probs) * max(len(members) * view.k**2, m)))
-            for start in range(0, draws, step):
-                size = min(step, draws - start)
-                drawn = h[rows].sample(size, rng)
-                part.add_null(cell, outcome_index(drawn, view, subsets), start)
+            step = max(1, _DRAWN // (draws * max(len(members) * view.k**2, m)))
+            for start in range(rows.start, rows.stop, step):
+                some = slice(start, min(start + step, rows.stop))
+                drawn = h[some].sample(draws, rng)
+                part.add_null(cell[start - rows.start : some.stop - rows.start], outcome_index(drawn, view, subsets))
         if part.independent is not None:
             part.add_independent(cell, probs, rng)
     keep = np.ones((len(members), width), dtype=bool)
@@ -280,14 +280,14 @@ class _Sums:
             self.multiplier_sum += xi.sum(axis=1)
         return cell
 
-    def add_null(self, cell: IntArray, happened: IntArray, first: int) -> None:
-        """Count simulated outcomes ``happened`` (rows, draws, members) of the draws from ``first`` on."""
+    def add_null(self, cell: IntArray, happened: IntArray) -> None:
+        """Count simulated outcomes ``happened`` (rows, draws, members)."""
         assert self.null is not None
         draws = happened.shape[1]
         hit = np.take_along_axis(cell[:, None], happened[..., None], axis=3)[..., 0]
         place = hit + (np.arange(draws) * self.cells)[:, None]
         counted = np.bincount(place.ravel(), minlength=draws * self.cells)
-        self.null[first : first + draws] += counted.reshape(draws, self.cells)
+        self.null += counted.reshape(draws, self.cells)
 
     def add_independent(self, cell: IntArray, probs: FloatArray, rng: np.random.Generator) -> None:
         """Count outcomes drawn independently for each member: right for means over members, not for their spread."""

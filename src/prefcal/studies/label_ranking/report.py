@@ -210,7 +210,7 @@ def effect_axis(top: float) -> Markup:
         element("text", decimal(v, 2), x=_at(v, top), y=15, text_anchor="middle", class_="tick")
         for v in (0.0, top / 2, top)
     ]
-    return picture(_WIDTH, 20, f"Scale from 0 to {decimal(top, 2)}", labels, "cell-plot")
+    return picture(_WIDTH, 20, f"Scale from 0 to {decimal(top, 2)}", labels, "effect-plot")
 
 
 def effect_cell(e: Effects, top: float) -> Markup:
@@ -234,7 +234,7 @@ def effect_cell(e: Effects, top: float) -> Markup:
             out.append(element("circle", cx=_at(v, top), cy=middle, r=3, class_="dot-in"))
     out.append(element("circle", cx=_at(e.exact, top), cy=middle, r=4.5, class_="fill-good"))
     label = f"published {decimal(e.published)}, exact {decimal(e.exact)}, null level {decimal(e.null_mean)}"
-    return picture(_WIDTH, _HEIGHT, label, out, "cell-plot")
+    return picture(_WIDTH, _HEIGHT, label, out, "effect-plot")
 
 
 def _at(value: float, top: float) -> float:

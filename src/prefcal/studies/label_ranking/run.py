@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
+
 from prefcal.errors import PrefcalError, UsageError
 from prefcal.studies.label_ranking.evaluate import evaluate_named
 from prefcal.studies.label_ranking.models import builder
@@ -111,7 +113,7 @@ def run(store: Store, jobs: Sequence[Job], *, processes: int = 1, listener: List
     with store.lock():
         missing = [job for job in jobs if not store.has(job)]
         sets = _check(missing, store)
-        clock = _Clock({name: len(d) * d.n_items**2 for name, d in sets.items()}, missing, len(jobs) - len(missing))
+        clock = _Clock({name: _size(d) for name, d in sets.items()}, missing, len(jobs) - len(missing))
         if processes == 1:
             with one_thread():
                 for job in missing:
@@ -215,6 +217,11 @@ def _check(jobs: Sequence[Job], store: Store) -> dict[str, StudySet]:
     return sets
 
 
+def _size(data: StudySet) -> tuple[float, float]:
+    """How a fit's time grows, roughly as seen: with sqrt(rows x items^2), and for RC with its number of classes."""
+    return math.sqrt(len(data) * data.n_items**2), math.sqrt(1 + len(np.unique(data.ranks, axis=0)) / 1000)
+
+
 def _tell(listener: Listener | None, progress: Progress) -> None:
     if listener is not None:
         listener(progress)
@@ -223,18 +230,22 @@ def _tell(listener: Listener | None, progress: Progress) -> None:
 class _Clock:
     """Remaining time from what finished jobs took.
 
-    A model that has finished a fold of the same data takes as long again. Elsewhere time grows about with the square
-    root of rows x items^2 (budgets bound the rest), at the rate of the model's finished jobs; the median rate is
-    robust against the first jobs of each process, which load libraries.
+    A model that has finished a fold of the same data takes as long again. Elsewhere time grows with the data's size
+    (see ``_size``), at the rate of the model's finished jobs; the median rate is robust against the first jobs of
+    each process, which load libraries.
     """
 
-    def __init__(self, sizes: dict[str, int], jobs: Sequence[Job], kept: int) -> None:
+    def __init__(self, sizes: dict[str, tuple[float, float]], jobs: Sequence[Job], kept: int) -> None:
         self.start = time.perf_counter()
-        self.sizes, self.kept = {name: math.sqrt(size) for name, size in sizes.items()}, kept
+        self.sizes, self.kept = sizes, kept
         self.open = dict.fromkeys(jobs)
         self.total = len(jobs)
         self.seconds: dict[tuple[str, str], list[float]] = {}
         self.last: Job | None = None
+
+    def size(self, name: str, model: str) -> float:
+        plain, of_classes = self.sizes[name]
+        return plain * of_classes if model == "rc" else plain
 
     def finished(self, job: Job, seconds: float, processes: int) -> Progress:
         self.seconds.setdefault((job.dataset, job.model), []).append(seconds)
@@ -259,12 +270,12 @@ class _Clock:
             return None
         rates: dict[str, list[float]] = {}
         for (name, model), times in self.seconds.items():
-            rates.setdefault(model, []).append(statistics.median(times) / self.sizes[name])
+            rates.setdefault(model, []).append(statistics.median(times) / self.size(name, model))
         by_model = {model: statistics.median(r) for model, r in rates.items()}
         overall = statistics.median(by_model.values())
         total = 0.0
         for job in self.open:
             known = self.seconds.get((job.dataset, job.model))
             rate = by_model.get(job.model, overall)
-            total += statistics.median(known) if known else rate * self.sizes[job.dataset]
+            total += statistics.median(known) if known else rate * self.size(job.dataset, job.model)
         return total / processes
