@@ -167,6 +167,27 @@ def test_all_views_of_six_items(name: str) -> None:
     compare(h, pmfs)
 
 
+def test_all_views_of_six_items_samples_mixture_and_pairs() -> None:
+    """The classes that are made from others or from draws, at m = 6 too."""
+    drawn = RNG.permuted(np.tile(np.arange(6), (2, 40, 1)), axis=2)
+    sampled = pc.Samples(drawn)
+    for view in all_views(6):
+        for i in range(2):
+            expected = brute_marginal(_sum_by_order(drawn[i], np.full(40, 1 / 40)), 6, view)
+            np.testing.assert_allclose(sampled.marginal(view).probs[i], expected, rtol=0, atol=TOLERANCE)
+    s, rank = RNG.normal(size=(2, 6)), np.array([2, 6, 1, 3, 5, 4])
+    weights = np.array([[0.3, 0.7], [0.9, 0.1]])
+    first, second = [plackett_luce_pmf(x) for x in s], mallows_pmf(rank, 0.4)
+    mixed = [{o: w[0] * f[o] + w[1] * second[o] for o in f} for f, w in zip(first, weights, strict=True)]
+    mixture = Mixture([pc.PlackettLuce(s), pc.Mallows(np.tile(rank, (2, 1)), 0.4)], weights)
+    compare(mixture, mixed)
+    pairs = np.full((2, 6, 6), np.nan)
+    for i, pmf in enumerate(mixed):
+        for a, b in itertools.permutations(range(6), 2):
+            pairs[i, a, b] = math.fsum(p for o, p in pmf.items() if o.index(a) < o.index(b))
+    compare(pc.Pairwise(pairs), mixed, [View("sub", 2)])
+
+
 @settings(max_examples=25, deadline=None)
 @given(s=scores())
 def test_plackett_luce(s: np.ndarray) -> None:
