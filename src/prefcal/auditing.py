@@ -326,14 +326,11 @@ class _Run:
 
     def warnings(self) -> list[str]:
         """What a reader should know before the numbers."""
-        out = self.notes
+        out = list(self.notes)
         if isinstance(self.h, PlackettLuce):
-            spread = self.h.scores
-            flat = [
-                bool((spread.block(rows, size) == spread.block(rows, size)[:, :1]).all())
-                for rows, size in spread.blocks()
-            ]
-            if all(flat):
+            scores = self.h.scores
+            blocks = (scores.block(rows, size) for rows, size in scores.blocks())
+            if all(bool((block == block[:, :1]).all()) for block in blocks):  # most stop at the first
                 out.append(
                     f"{self.model}: all candidates of every instance have equal scores; the model orders nothing"
                 )

@@ -16,8 +16,9 @@ from prefcal.data.ragged import FloatArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95, ece_debiased
-from prefcal.estimators.events import Items, family_for
-from prefcal.estimators.inputs import aligned_ranks, check_alignment, event_weights, instance_weights, per_record
+from prefcal.estimators.events import Items, family_for, log_loss
+from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
+from prefcal.estimators.scalar import look
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
 
@@ -189,19 +190,14 @@ def _gather(
         if not family.applies(block.dist.n_items):
             continue
         rows = np.arange(len(y))[block.rows]
-        forecast = family.forecast(block)
-        happened = family.observe(forecast, aligned_ranks(y, block))
-        happened[weight[rows] == 0] = np.nan
+        forecast, happened, event_weight, cells = look(
+            family, block, aligned_ranks(y, block), weight[rows], per_instance, bins
+        )
         known = ~np.isnan(happened)
-        w = event_weights(weight[rows], happened, per_instance)[known]
+        w, cell = event_weight[known], cells[known]
         at = np.broadcast_to(unit[rows][:, None], known.shape)[known]
-        cell = np.broadcast_to(family.residual_cells(forecast, bins), known.shape)[known]
         p, outcome = forecast.p[known], happened[known]
-        with np.errstate(invalid="ignore"):
-            loss = -(outcome * forecast.log_p[known] + (1 - outcome) * forecast.log_q[known])
-            loss = np.where(
-                outcome == 1, -forecast.log_p[known], np.where(outcome == 0, -forecast.log_q[known], loss)
-            )
+        loss = log_loss(outcome, forecast.log_p[known], forecast.log_q[known])
         for column, values in enumerate((w, w * outcome, w * (outcome - p) ** 2, w * loss)):
             np.add.at(sums[:, column], at, values)
         np.add.at(residuals, (at, cell), w * (outcome - p))

@@ -14,10 +14,10 @@ import numpy as np
 from prefcal.audited import Audit, write_files
 from prefcal.auditing import DEFAULT_NOTIONS, audit
 from prefcal.cli.gates import Gate
-from prefcal.cli.options import ROLES
 from prefcal.cli.progress import Progress
 from prefcal.data.readers import FORMATS, read
 from prefcal.data.readers.reading import model_name
+from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.pairwise import Pairwise

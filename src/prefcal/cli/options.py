@@ -5,26 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from prefcal.data.roles import ROLES
+
 #: Command -> module of this package.
 COMMANDS: Final = {"audit": "audit", "compare": "compare", "theory": "theory", "demo": "demo", "study": "study"}
 
 #: Study -> module of this package.
 STUDIES: Final = {"label-ranking": "study_label_ranking", "reward-models": "study_reward_models"}
-
-#: Roles of columns in the generic file shapes.
-ROLES: Final = (
-    "scores",
-    "ranks",
-    "ratings",
-    "best",
-    "chosen",
-    "rejected",
-    "instance",
-    "score",
-    "rank",
-    "rating",
-    "id",
-)
 
 
 def build_parser(version: str) -> argparse.ArgumentParser:
@@ -77,9 +64,8 @@ def _audit(commands: Any) -> None:
         description="Reads score files (JSON, JSON lines, CSV, Parquet; known formats are recognised by content), "
         "measures calibration with its bias and uncertainty, and gives a verdict for each notion.",
     )
-    audit.add_argument("paths", nargs="*", metavar="PATH", help="score files, one model each")
+    _files(audit)
     add = audit.add_argument
-    add("--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name")
     add(
         "--notion",
         nargs="+",
@@ -121,9 +107,8 @@ def _compare(commands: Any) -> None:
         description="Compares models that scored the same instances: differences of the debiased error, Brier score, "
         "log loss and accuracy with 95 % intervals, and the range of ranks the data leave open.",
     )
-    compare.add_argument("paths", nargs="*", metavar="PATH", help="score files, one model each")
+    _files(compare)
     add = compare.add_argument
-    add("--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name")
     add("--notion", nargs="+", action="extend", default=[], metavar="N", help="scalar notions (default: as in audit)")
     add("--json", metavar="F.json", help="write the comparison as JSON; - for standard output instead of the tables")
     _reading(compare)
@@ -131,6 +116,13 @@ def _compare(commands: Any) -> None:
     add("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
     add("--seed", type=int, default=0)
     _common(compare)
+
+
+def _files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="score files, one model each")
+    parser.add_argument(
+        "--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name"
+    )
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:

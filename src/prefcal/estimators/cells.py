@@ -15,7 +15,7 @@ import numpy as np
 
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.errors import UsageError
-from prefcal.estimators.events import BoolArray, Forecast
+from prefcal.estimators.events import BoolArray, Forecast, log_loss
 
 FINE = 5040  # divisible by 10, 12, 14, 15, 16, 20, 30: the usual bins are exact unions of cells
 LOG_CELLS = 64  # the first and last fine cell are split on a log scale ...
@@ -161,13 +161,8 @@ class CellTable:
         p, log_p, log_q = flat(forecast.p), flat(forecast.log_p), flat(forecast.log_q)
         y, w, rows, cell = flat(y), flat(weight), flat(rows), flat(cell)
         unit = bool((w == 1.0).all())
-        happened = y == 1.0
-        binary = np.count_nonzero(happened) + np.count_nonzero(y == 0.0) == len(y)
-        loss = -np.where(happened, log_p, log_q)
-        if not binary:
-            split = ~happened & (y != 0.0)
-            with np.errstate(invalid="ignore"):
-                loss[split] = -(y * log_p + (1 - y) * log_q)[split]
+        binary = np.count_nonzero(y == 1.0) + np.count_nonzero(y == 0.0) == len(y)
+        loss = log_loss(y, log_p, log_q)
         infinite = np.isposinf(loss)
         if infinite.any():
             self.impossible += int(infinite.sum())

@@ -58,6 +58,17 @@ class Forecast:
         return Forecast(self.p[rows], self.log_p[rows], self.log_q[rows], member, guess)
 
 
+def log_loss(y: FloatArray, log_p: FloatArray, log_q: FloatArray) -> FloatArray:
+    """-y log p - (1 - y) log q of each event; infinite where something impossible happened (0 log 0 = 0)."""
+    happened = y == 1.0
+    loss = -np.where(happened, log_p, log_q)
+    split = ~happened & (y != 0.0)
+    if split.any():
+        with np.errstate(invalid="ignore"):
+            loss[split] = -(y * log_p + (1 - y) * log_q)[split]
+    return loss
+
+
 class Family(ABC):
     """The events of one notion for labelled or exchangeable items."""
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
-from prefcal.distributions.base import Distribution
+from prefcal.distributions.base import Block, Distribution
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import CellTable, merge_all
 from prefcal.estimators.events import Family, Forecast, Rankwise, classify_ranks
@@ -73,12 +73,8 @@ def fill_tables(
             for family, (overall, groups), seen in zip(families, tables, used, strict=True):
                 if not family.applies(block.dist.n_items):
                     continue
-                forecast = family.forecast(block)
-                happened = family.observe(forecast, ranks)
-                happened[weights[rows] == 0] = np.nan
-                weight = event_weights(weights[rows], happened, per_instance)
+                forecast, happened, weight, cell = look(family, block, ranks, weights[rows], per_instance, bins)
                 seen[rows] = (~np.isnan(happened)).any(axis=1)
-                cell = np.broadcast_to(family.residual_cells(forecast, bins), forecast.p.shape)
                 overall.add(forecast, happened, weight, cell, unit)
                 for g in groupings:
                     level = g.codes[rows]
@@ -103,6 +99,20 @@ def fill_tables(
         }
         result.append(Tables(family, overall, groups, used[i]))
     return result
+
+
+def look(
+    family: Family, block: Block, ranks: FloatArray, weights: FloatArray, per_instance: bool, bins: int
+) -> tuple[Forecast, FloatArray, FloatArray, IntArray]:
+    """A family's forecasts for a block, and (b, e) what happened (NaN = no event), weights, and residual cells.
+
+    Instances of weight 0 have no events.
+    """
+    forecast = family.forecast(block)
+    happened = family.observe(forecast, ranks)
+    happened[weights == 0] = np.nan
+    cell = np.broadcast_to(family.residual_cells(forecast, bins), forecast.p.shape)
+    return forecast, happened, event_weights(weights, happened, per_instance), cell
 
 
 def monte_carlo(
@@ -135,15 +145,12 @@ def monte_carlo(
         for t, target, total in zip(tables, sums, totals, strict=True):
             if not t.family.applies(block.dist.n_items):
                 continue
-            forecast = t.family.forecast(block)
-            happened = t.family.observe(forecast, ranks)
-            happened[weights[rows] == 0] = np.nan
+            forecast, happened, weight, cell = look(t.family, block, ranks, weights[rows], per_instance, bins)
             size, members = bins * t.family.n_members, t.family.n_members
-            cell = np.broadcast_to(t.family.residual_cells(forecast, bins), forecast.p.shape)
             cells = [(cell + c[:, None] * size, n * size) for c, n in zip(codes, levels, strict=True)]
             owners = [(cell // bins + c[:, None] * members, n * members) for c, n in zip(codes, levels, strict=True)]
             # How many events an instance has follows from the sizes of its buckets: it is the same in each draw.
-            weight = event_weights(weights[rows], happened, per_instance)[:, :1]
+            weight = weight[:, :1]
             # Which events are known depends on the draw where buckets or gaps are seen by members.
             moving = members > 1 and not simulator.strict
             if not moving:

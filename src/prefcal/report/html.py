@@ -62,12 +62,15 @@ def page_context(summary: Summary) -> dict[str, Any]:
     }
 
 
-def environment() -> Any:
-    """The jinja2 environment of all pages: autoescape everywhere, undefined names are errors."""
+def environment(*folders: Path) -> Any:
+    """The jinja2 environment of all pages: autoescape everywhere, undefined names are errors.
+
+    ``folders`` hold a page's own templates and come before the shared ones.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -19,13 +19,14 @@ from prefcal.data.readers.llmbar import LLMBar
 from prefcal.data.readers.long import Long
 from prefcal.data.readers.pandalm import PandaLM
 from prefcal.data.readers.problems import Problems, printable, shorten
-from prefcal.data.readers.reading import ROLES, Format, Reading, model_name
+from prefcal.data.readers.reading import Format, Reading, model_name
 from prefcal.data.readers.refused import Aggregate, Instructions, OpenRLHF, SelfChosen, VerdictsOnly
 from prefcal.data.readers.rewardbench import RewardBench1, RewardBench2
 from prefcal.data.readers.rewardmath import AGGREGATES, RewardMath, RewardMathPairwise, RewardMathSteps
 from prefcal.data.readers.rm_bench import RMBench
 from prefcal.data.readers.rmb import RMB
 from prefcal.data.readers.wide import Wide
+from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 from prefcal.errors import DataError, UsageError
 

@@ -13,8 +13,9 @@ from prefcal.data.ragged import IntArray, Ragged
 from prefcal.data.readers import values
 from prefcal.data.readers.content import Content, LongText
 from prefcal.data.readers.problems import MISSING, shown
-from prefcal.data.readers.reading import ROLES, BoolArray, Format, Reading
+from prefcal.data.readers.reading import BoolArray, Format, Reading
 from prefcal.data.readers.wide import choose_outcome
+from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 
 OUTCOMES = ("rank", "rating", "best")

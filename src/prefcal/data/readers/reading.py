@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import PurePath
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,6 @@ from prefcal.data.source import InputInfo, ScoreFile
 from prefcal.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
-
-# Roles of the generic shapes; a column's default name is its role's.
-ROLES: Final = (
-    "scores",
-    "ranks",
-    "ratings",
-    "best",
-    "chosen",
-    "rejected",
-    "instance",
-    "score",
-    "rank",
-    "rating",
-    "id",
-)
 
 
 @dataclass

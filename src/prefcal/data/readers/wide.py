@@ -12,7 +12,8 @@ from prefcal.data.ragged import IntArray, Ragged
 from prefcal.data.readers import values
 from prefcal.data.readers.content import Content
 from prefcal.data.readers.problems import MISSING, shown
-from prefcal.data.readers.reading import ROLES, Format, Reading
+from prefcal.data.readers.reading import Format, Reading
+from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 
 OUTCOMES = ("ranks", "ratings", "best", "chosen/rejected")

@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 import prefcal
 from prefcal.errors import PrefcalError
-from prefcal.report.svg import element, icon, picture
-from prefcal.report.wording import count, decimal, decimal_range, p_value
+from prefcal.report import html
+from prefcal.report.svg import element, picture
+from prefcal.report.wording import decimal, p_value
 from prefcal.studies.label_ranking.claims import TOLERANCE, Claim, Judged, claims, judge, main_cells
 from prefcal.studies.label_ranking.dots import VIEWS, DotsResult, dots
 from prefcal.studies.label_ranking.models import TITLES
@@ -252,22 +253,9 @@ def view_size(name: str, m: int) -> int:
 
 
 def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    import prefcal.report
-
-    shared = Path(str(prefcal.report.__file__)).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent / "templates", shared]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"count": count, "decimal": decimal, "range": decimal_range, "p": _p, "seconds": _seconds}
+    environment = html.environment(Path(__file__).parent / "templates")
+    environment.filters |= {"p": _p, "seconds": _seconds}
     environment.globals |= {
-        "icon": icon,
         "effect_axis": effect_axis,
         "effect_cell": effect_cell,
         "total_variation": total_variation,

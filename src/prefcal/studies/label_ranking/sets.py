@@ -6,7 +6,6 @@ import csv
 import gzip
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,9 +114,6 @@ class StudySet:
     def take(self, rows: IntArray) -> tuple[FloatArray, IntArray]:
         """Features and ranks of some rows."""
         return self.features[rows], self.ranks[rows]
-
-
-Loader = Callable[[str], StudySet]
 
 
 def load_set(name: str) -> StudySet:

@@ -52,11 +52,7 @@ class Benchmark:
 
 def render(s: RewardModelStudy) -> str:
     """The page; the same study gives the same bytes, and every text from the data is escaped."""
-    from jinja2 import FileSystemLoader
-
-    own = Path(__file__).parents[1] / "templates"
-    loader = FileSystemLoader([own, Path(html.__file__).parent / "templates"])
-    environment = html.environment().overlay(loader=loader)
+    environment = html.environment(Path(__file__).parents[1] / "templates")
     environment.filters |= {"clean": clean, "significant": significant, "short": lambda name: clean(short(name))}
     environment.globals |= {
         "range_cell": range_cell, "range_axis": range_axis, "strip": strip, "mean": lambda v: float(np.mean(v)),
