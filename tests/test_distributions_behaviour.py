@@ -20,6 +20,7 @@ import prefcal as pc
 from prefcal.distributions import base, stagewise
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.mixture import Mixture
+from prefcal.distributions.stacked import Stacked
 from prefcal.errors import DataError, UsageError
 from prefcal.views import View
 from strategies import all_views, ragged_scores, scores, scores_with_holes, seeds
@@ -47,11 +48,16 @@ def build(name: str) -> Distribution:
             return pc.Samples(rng.permuted(np.tile(np.arange(M), (N, 30, 1)), axis=2))
         case "mixture":
             return Mixture([build("plackett-luce"), build("mallows")], [0.3, 0.7])
+        case "stacked":
+            half = np.arange(N) % 2 == 0
+            return Stacked(
+                [(np.flatnonzero(half), build("mixture")[half]), (np.flatnonzero(~half), build("mallows")[~half])]
+            )
         case _:
             return pc.Pairwise(some_pair_probs())
 
 
-FULL = ["plackett-luce", "mallows", "babington-smith", "categorical", "samples", "mixture"]
+FULL = ["plackett-luce", "mallows", "babington-smith", "categorical", "samples", "mixture", "stacked"]
 ALL = [*FULL, "pairwise"]
 PAIRS = np.array(list(itertools.permutations(range(M), 2)))
 

@@ -12,11 +12,18 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its uncertainty; ``interval`` is None only where ``note`` says why there is none."""
+    """A number and its uncertainty; ``interval`` is None only where ``note`` says why there is none.
+
+    ``null_mean``, ``debiased`` and ``p_value`` belong to estimators of calibration error (see :class:`Result`) and are
+    None for others.
+    """
 
     value: float
     interval: Interval | None = None
     note: str = ""
+    null_mean: float | None = None
+    debiased: float | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +138,10 @@ class Result:
                 | {
                     "estimator": name,
                     "value": _number(estimate.value),
-                    "null_mean": None,
-                    "debiased": None,
+                    "null_mean": _optional(estimate.null_mean),
+                    "debiased": _optional(estimate.debiased),
                     "interval": interval,
-                    "p_value": None,
+                    "p_value": _optional(estimate.p_value),
                     "p_adjusted": None,
                     **counts,
                     "verdict": None,
@@ -143,6 +150,10 @@ class Result:
                 }
             )
         return out
+
+
+def _optional(x: float | None) -> float | None:
+    return None if x is None else _number(x)
 
 
 def _number(x: float) -> float | None:

@@ -96,6 +96,8 @@ class ScoreFile:
         Where all this came from.
     clusters
         (n,) forecasts that depend on each other share a number; None when each row stands for itself.
+    item_fields
+        Columns asked for with one number a candidate (length, place shown, ...), of the same sizes as the scores.
     """
 
     scores: Ragged | None
@@ -105,6 +107,7 @@ class ScoreFile:
     ids: npt.NDArray[Any] | None
     info: InputInfo
     clusters: IntArray | None = None
+    item_fields: dict[str, Ragged] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.info.n_instances

@@ -7,7 +7,7 @@ Formats are recognised by content, never by file name. To add one, write a modul
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final, Literal
 
@@ -68,6 +68,8 @@ def read(
     ties: Ties = "unknown",
     items: Literal["labelled", "exchangeable"] | None = None,
     max_candidates: int = 4096,
+    outcomes: Literal["required", "optional"] = "required",
+    item_columns: Sequence[str] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> ScoreFile:
     """Read a score file.
@@ -94,6 +96,11 @@ def read(
         for the generic shapes only. Default: ``exchangeable``.
     max_candidates
         Largest number of candidates of an instance; a longer list is more likely a broken file.
+    outcomes
+        ``optional``: a file of the generic shapes may hold scores alone (``info.outcome`` is then ``none`` and every
+        rank unknown), as when a recalibration is applied to new prompts.
+    item_columns
+        Further columns of the generic shapes with a number for each candidate; see ``ScoreFile.item_fields``.
     progress
         Called now and then with bytes read and bytes in all.
 
@@ -110,13 +117,13 @@ def read(
     Arrow's buffers into arrays without a Python object for each number.
     """
     name = os.fsdecode(path)
-    _check_options(format, columns, aggregate, on_error, ties, items, max_candidates)
+    _check_options(format, columns, aggregate, on_error, ties, items, max_candidates, outcomes)
     mapped = dict(columns or {})
     sha256 = file_sha256(name)
     problems = Problems(name, on_error)
-    lists = frozenset(mapped[r] for r in ("scores", "ranks", "ratings") if r in mapped)
+    lists = frozenset([mapped[r] for r in ("scores", "ranks", "ratings") if r in mapped] + list(item_columns))
     content = load(name, problems, progress, lists)
-    _check_columns(content, mapped)
+    _check_columns(content, {**mapped, **{f"{column} (item column)": column for column in item_columns}})
     chosen = _recognise(content, format, mapped, problems)
     if aggregate is not None and not isinstance(chosen, RewardMathSteps):
         raise UsageError(f"aggregate={aggregate!r} is for step probabilities; {printable(name)} is {chosen.name!r}")
@@ -124,6 +131,8 @@ def read(
         raise UsageError(
             f"items={items!r} is for the generic shapes; format {chosen.name!r} says itself what items are"
         )
+    if item_columns and not isinstance(chosen, Wide | Long):
+        raise UsageError(f"item columns are for the generic shapes; {printable(name)} is {chosen.name!r}")
     reading = Reading(
         path=name,
         sha256=sha256,
@@ -135,6 +144,8 @@ def read(
         ties=ties,
         items=items,
         max_candidates=max_candidates,
+        needs_outcome=outcomes == "required",
+        item_columns=tuple(item_columns),
     )
     if not isinstance(chosen, Long):  # it must first learn which rows belong together
         reading.reject_broken()
@@ -149,6 +160,7 @@ def _check_options(
     ties: str,
     items: str | None,
     max_candidates: int,
+    outcomes: str,
 ) -> None:
     if format is not None and format not in FORMATS:
         raise UsageError.unknown("format", str(format), FORMATS)
@@ -161,6 +173,7 @@ def _check_options(
         ("on_error", on_error, ("stop", "skip")),
         ("meaning of ties", ties, ("unknown", "equal")),
         ("kind of items", items or "exchangeable", ("labelled", "exchangeable")),
+        ("outcomes", outcomes, ("required", "optional")),
     ):
         if value not in allowed:
             raise UsageError.unknown(what, str(value), allowed)

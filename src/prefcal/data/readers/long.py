@@ -14,7 +14,7 @@ from prefcal.data.readers import values
 from prefcal.data.readers.content import Content, LongText
 from prefcal.data.readers.problems import MISSING, shown
 from prefcal.data.readers.reading import BoolArray, Format, Reading
-from prefcal.data.readers.wide import choose_outcome
+from prefcal.data.readers.wide import choose_outcome, no_outcomes
 from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 
@@ -52,9 +52,12 @@ class Long(Format):
         self._check_keys(reading, names)
         repeated = self._candidates(reading, code)
         score = values.numbers(reading, reading.name_of("score"))
+        items = {name: values.numbers(reading, name) for name in reading.item_columns}
         outcome_name = reading.name_of(kind)
         if kind == "best":
             truth = self._flags(reading, outcome_name)
+        elif kind == "none":
+            truth = np.full(n_rows, np.nan)
         else:
             truth = values.numbers(reading, outcome_name, nulls=True)
 
@@ -89,22 +92,26 @@ class Long(Format):
         elif kind == "rank":
             for wrong, why in rank_problems(keys):
                 reject(wrong, outcome_name, why)
-        else:
+        elif kind == "rating":
             rated = values.any_in_row(keys, ~np.isnan(keys.values))
             reject(~rated, outcome_name, lambda u: "no candidate is rated")
 
+        lists = [keys, *(keys.with_values(column[rows]) for column in items.values())]
         labels: dict[str, Any] = {}
         if reading.items == "labelled":
-            scores, keys, labels = self._label(reading, rows, sizes, scores, keys)
+            scores, lists, labels = self._label(reading, rows, sizes, scores, lists)
         keep = reading.kept()
+        keys = lists[0]
         scores, keys = scores.take(keep), keys.take(keep)
         if kind == "best":
             outcomes = Outcomes.from_ranks(keys.with_values(2.0 - keys.values))
         elif kind == "rank":
             outcomes = Outcomes.from_ranks(keys, ties=reading.ties)
+        elif kind == "none":
+            outcomes = no_outcomes(keys)
         else:
             outcomes = Outcomes.from_ratings(keys, ties=reading.ties)
-        taken = [reading.name_of(role) for role in ROLES if role in self.roles]
+        taken = [*(reading.name_of(role) for role in ROLES if role in self.roles), *items]
         fields = {}
         for name, column in values.group_fields(reading, taken).items():
             per_unit = column[first_row]
@@ -122,6 +129,7 @@ class Long(Format):
             fields=fields,
             ids=values.as_ids(names)[keep],
             settings=labels,
+            item_fields={name: column.take(keep) for name, column in zip(items, lists[1:], strict=True)},
         )
 
     @staticmethod
@@ -213,8 +221,8 @@ class Long(Format):
 
     @staticmethod
     def _label(
-        reading: Reading, rows: IntArray, sizes: IntArray, scores: Ragged, keys: Ragged
-    ) -> tuple[Ragged, Ragged, dict[str, Any]]:
+        reading: Reading, rows: IntArray, sizes: IntArray, scores: Ragged, lists: list[Ragged]
+    ) -> tuple[Ragged, list[Ragged], dict[str, Any]]:
         """Put each instance's candidates in the order of their labels."""
         name = reading.name_of("id")
         if not reading.has(name):
@@ -226,8 +234,8 @@ class Long(Format):
         column = item[rows]
         order = np.lexsort((column, np.repeat(np.arange(len(sizes)), sizes)))
         offsets = scores.offsets
-        placed = [Ragged(r.values[order], offsets, column[order], len(universe)) for r in (scores, keys)]
-        return placed[0], placed[1], {"labels": universe.tolist()}
+        placed = [Ragged(r.values[order], offsets, column[order], len(universe)) for r in (scores, *lists)]
+        return placed[0], placed[1:], {"labels": universe.tolist()}
 
 
 def _hashable(value: Any) -> Any:

@@ -40,6 +40,8 @@ class Reading:
     ties: Ties
     items: str | None
     max_candidates: int
+    needs_outcome: bool = True
+    item_columns: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     unit: IntArray | None = None
     ok: BoolArray = field(init=False)
@@ -138,6 +140,7 @@ class Reading:
         ids: npt.NDArray[Any] | None = None,
         clusters: IntArray | None = None,
         settings: dict[str, Any] | None = None,
+        item_fields: dict[str, Ragged] | None = None,
     ) -> ScoreFile:
         """Put the result together; everything given is of the kept units, in their order."""
         outcomes = replace(outcomes, ranks=_tight(outcomes.ranks))
@@ -162,7 +165,8 @@ class Reading:
             skipped=tuple(self.problems.messages),
             notes=tuple(self.notes),
         )
-        return ScoreFile(scores, pair_probs, outcomes, fields or {}, ids, info, clusters)
+        item_fields = {name: _tight(values) for name, values in (item_fields or {}).items()}
+        return ScoreFile(scores, pair_probs, outcomes, fields or {}, ids, info, clusters, item_fields)
 
     def _refuse_constant(self, scores: Ragged) -> None:
         first = np.repeat(scores.values[scores.offsets[:-1]], scores.sizes)

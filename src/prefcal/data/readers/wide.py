@@ -51,7 +51,12 @@ class Wide(Format):
             "ratings": self._ratings,
             "best": self._best,
             "chosen/rejected": self._chosen,
+            "none": self._none,
         }[kind](reading, scores, field)
+        item_fields = {}
+        for name in reading.item_columns:
+            item_fields[name] = values.number_lists(reading, name)
+            values.same_lengths(reading, scores, field, item_fields[name], name)
         labels = {}
         if reading.items == "labelled":
             first = int(scores.sizes[reading.ok][0]) if reading.ok.any() else 0
@@ -66,7 +71,7 @@ class Wide(Format):
             labels = {"labels": list(range(first))}
         ids = record_ids(reading, scores)
         keep = reading.kept()
-        taken = [reading.name_of(role) for role in ROLES if role in self.roles]
+        taken = [*(reading.name_of(role) for role in ROLES if role in self.roles), *item_fields]
         return reading.finish(
             self.name,
             kind,
@@ -76,7 +81,13 @@ class Wide(Format):
             fields={k: v[keep] for k, v in values.group_fields(reading, taken).items()},
             ids=None if ids is None else ids[keep],
             settings=labels,
+            item_fields={name: column.take(keep) for name, column in item_fields.items()},
         )
+
+    @staticmethod
+    def _none(reading: Reading, scores: Ragged, field: str) -> Any:
+        unknown = scores.with_values(np.full(len(scores.values), np.nan))
+        return lambda keep: no_outcomes(unknown.take(keep))
 
     def _ranks(self, reading: Reading, scores: Ragged, field: str) -> Any:
         name = reading.name_of("ranks")
@@ -113,6 +124,8 @@ class Wide(Format):
         return lambda keep: Outcomes.from_ranks(scores.with_values(ranks).take(keep))
 
     def _pairs(self, reading: Reading) -> ScoreFile:
+        if reading.item_columns:
+            raise reading.error("has no lists of candidates, so no column with a number for each candidate")
         names = [reading.name_of("chosen"), reading.name_of("rejected")]
         for name in names:
             value = reading.content.sample(name)
@@ -129,12 +142,17 @@ class Wide(Format):
 
 
 def choose_outcome(reading: Reading, kinds: tuple[str, ...]) -> str:
-    """The one outcome among ``kinds`` that the file has, or that the caller mapped; DataError if none or several."""
+    """The one outcome among ``kinds`` that the file has, or that the caller mapped; DataError if none or several.
+
+    ``none`` where there is none and none is needed.
+    """
     here = [k for k in kinds if all(reading.has(reading.name_of(role)) for role in k.split("/"))]
     mapped = [k for k in here if any(role in reading.columns for role in k.split("/"))]
     here = mapped or here
     if len(here) == 1:
         return here[0]
+    if not here and not reading.needs_outcome:
+        return "none"
     if not here:
         found = ", ".join(ascii(n) for n in reading.content.names[:20])
         raise reading.error(
@@ -145,6 +163,11 @@ def choose_outcome(reading: Reading, kinds: tuple[str, ...]) -> str:
         f"holds several outcomes ({', '.join(here)}); say which one is the truth by mapping its role, e.g. "
         f"columns={{'{here[0].split('/')[0]}': {reading.name_of(here[0].split('/')[0])!r}}}"
     )
+
+
+def no_outcomes(unknown: Ragged) -> Outcomes:
+    """One record an instance of which nothing is known."""
+    return Outcomes(unknown, "unknown", np.arange(len(unknown), dtype=np.intp))
 
 
 def index_sets(reading: Reading, name: str, sizes: IntArray) -> Ragged:
