@@ -20,6 +20,7 @@ from prefcal.estimators.cells import (
     CellTable,
     cell_index,
     merge_all,
+    steady_scale,
 )
 from prefcal.estimators.events import Forecast
 from strategies import seeds
@@ -171,6 +172,36 @@ def test_the_order_of_rows_does_not_matter(seed):
     block = random_blocks(rng, instances=25, events=5, members=2, bins=15)
     order = rng.permutation(25)
     assert_equal_tables(table_of([block], bins=15, members=2), table_of([take(block, order)], bins=15, members=2))
+
+
+def test_scales_keep_the_total_variance_and_do_not_depend_on_how_weights_are_stated():
+    rng = np.random.default_rng(3)
+    own, binomial, weights = rng.random(12), rng.random(12), rng.random(12)
+    member = np.repeat(weights.reshape(3, 4).sum(axis=1), 4)
+    scale = steady_scale(own, binomial, weights, member, 50)
+    stated = binomial * own.sum() / binomial.sum()
+    low, high = np.minimum(own, stated), np.maximum(own, stated)
+    assert ((low - 1e-12 <= scale**2) & (scale**2 <= high + 1e-12)).all()
+    assert steady_scale(own, 7 * binomial, 3 * weights, 3 * member, 50) == pytest.approx(scale)
+    # Many instances: each cell's own variance; none of its own weight: the stated one.
+    assert steady_scale(own, binomial, weights, member, 10**9) ** 2 == pytest.approx(own, rel=1e-6)
+    assert steady_scale(own, binomial, 0 * weights, member, 50) ** 2 == pytest.approx(stated)
+    assert steady_scale(own, 0 * binomial, weights, member, 50) ** 2 == pytest.approx(own)
+
+
+def test_a_lone_event_has_more_than_its_own_luck_for_a_variance():
+    """Forty coins in one bin, one event of probability 0.95 that happened in another: its own spread is that luck."""
+    p = np.append(np.full(40, 0.5), 0.95)
+    table = CellTable(10)
+    y = np.append(np.tile([0.0, 1.0], 20), 1.0)
+    cell = np.minimum((p * 10).astype(int), 9)
+    table.add(forecast_of(p[:, None]), y[:, None], np.ones((41, 1)), cell[:, None])
+    own, steady = np.sqrt(table.variances(centred=False))[9], table.scale(centred=False)[9]
+    assert own == pytest.approx(0.05, rel=0.02)
+    assert 0.17 < steady < 0.22  # the coin's own: sqrt(0.95 * 0.05) = 0.218
+    assert table.normal_draws(4000, np.random.default_rng(0), centred=False)[:, 9].std() == pytest.approx(
+        steady, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("other", [CellTable(12), CellTable(10, 2), CellTable(10, 1, 7)])

@@ -32,7 +32,7 @@ from prefcal.studies.label_ranking.report import compare_with_published, render
 from prefcal.studies.label_ranking.run import Progress, _Clock, plan, run
 from prefcal.studies.label_ranking.sets import StudySet, load_set, short_name
 from prefcal.studies.label_ranking.store import Store, read_part
-from prefcal.studies.label_ranking.summary import benjamini_hochberg, effects, summarize
+from prefcal.studies.label_ranking.summary import effects, summarize
 
 QUICK = Settings(folds=3, draws=19, notions=("sub-2", "top-1", "full"))
 
@@ -437,11 +437,6 @@ def test_truncation_moves_the_error_and_pairs_are_not_hit(monkeypatch):
     sub = {r["support"]: r["value"] for r in rows if r["notion"] == "sub-2" and r["estimator"] == "rankwise_ece"
            and not r["mass_filter"]}  # fmt: skip
     assert sub["observed"] > sub["all"] + 0.2
-
-
-def test_benjamini_hochberg():
-    assert benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
-    assert benjamini_hochberg([0.005] * 9 + [0.9])[0] == pytest.approx(0.05 / 9)
 
 
 def test_folds_are_put_together(tmp_path, table):

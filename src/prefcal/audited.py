@@ -20,16 +20,22 @@ from prefcal.result import Result
 
 if TYPE_CHECKING:
     from prefcal.data.source import InputInfo
+    from prefcal.grouping import Worst
 
 
 @dataclasses.dataclass(slots=True)
 class Audit:
-    """Results of one or several models; ``audit["sub-2"]`` is the Result over all instances of the only model."""
+    """Results of one or several models; ``audit["sub-2"]`` is the Result over all instances of the only model.
+
+    ``worst`` holds what :func:`prefcal.worst_group` and :func:`prefcal.worst_conjunction` found, where they were
+    asked; the JSON document then has a key ``worst``.
+    """
 
     results: list[Result]
     inputs: list[InputInfo] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     version: str = prefcal.__version__
+    worst: list[Worst] = dataclasses.field(default_factory=list)
 
     def __getitem__(self, notion: str) -> Result:
         models = self.models
@@ -63,6 +69,7 @@ class Audit:
             self.inputs + other.inputs,
             self.warnings + [w for w in other.warnings if w not in self.warnings],
             self.version,
+            self.worst + other.worst,
         )
 
     def records(self) -> list[dict[str, Any]]:
@@ -105,7 +112,7 @@ class Audit:
             "inputs": [i.record() for i in self.inputs],
             "results": self.records(),
             "warnings": self.warnings,
-        }
+        } | ({"worst": [w.record() for w in self.worst]} if self.worst else {})
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The JSON document as text; written to ``path`` if one is given."""

@@ -16,14 +16,20 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import binned_error, metrics, reliability_curve
 from prefcal.estimators.cells import CellTable
+from prefcal.estimators.detectable import detectable
 from prefcal.estimators.events import Items, Pairs, TopChoice, family_for
+from prefcal.estimators.families import METHODS, Adjust, adjusted
+from prefcal.estimators.hpd import hpd_coverage
 from prefcal.estimators.inputs import Grouping, check_alignment, groupings, instance_weights, per_record
 from prefcal.estimators.kernel import kernel_error
 from prefcal.estimators.null import MONTE_CARLO_BUDGET, compare, normal_null
+from prefcal.estimators.profile import profile
+from prefcal.estimators.rank_histogram import rank_histogram
 from prefcal.estimators.scalar import Tables, fill_tables, monte_carlo
 from prefcal.estimators.temperature import cross_fitted, temperature
 from prefcal.notions.notion import Notion
 from prefcal.result import Estimate, Result, Verdict
+from prefcal.views import View
 
 if TYPE_CHECKING:
     pass
@@ -46,6 +52,7 @@ def audit(
     notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
     items: Items | None = None,
     groups: Any = None,
+    adjust: Adjust = "holm",
     weights: Any = None,
     clusters: Any = None,
     bins: int = 15,
@@ -69,7 +76,11 @@ def audit(
         averaged. ``exchangeable``: items have no identity and events are pooled. Default: ``exchangeable`` for
         ragged lists, else ``labelled``.
     groups
-        Mapping (or frame) of field -> n values, or n values: everything is repeated within each value.
+        Mapping (or frame) of field -> n values, or n values: everything is repeated within each value. Values may
+        also be the name of a derived group (``"@spread"``, ``"@margin"``, ``"@candidates"``) or a callable
+        ``f(h, y)`` that returns one value for each record; their numbers are cut at quartiles where they are many.
+    adjust
+        How the p-values of a field's groups are adjusted: ``holm``, ``bh`` or ``by``.
     weights
         None (weight 1 for each event), ``"instance"`` (weight 1 for each instance, shared by its events), or n
         non-negative numbers.
@@ -126,6 +137,8 @@ def audit(
     for what, number, least in (("draws", draws, 99), ("bins", bins, 1), ("seed", seed, 0)):
         if not isinstance(number, int | np.integer) or number < least:
             raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
+    if adjust not in METHODS:
+        raise UsageError.unknown("adjustment", str(adjust), METHODS)
     n_forecasts = len(h)
     h, unit = per_record(h, y, clusters)
     check_alignment(h, y)
@@ -133,9 +146,9 @@ def audit(
         items = "labelled" if h.has_labels else "exchangeable"
     if items not in ("labelled", "exchangeable"):
         raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
-    by = groupings(groups, y)
+    by = groupings(groups, y, h)
     weight, per_instance = instance_weights(weights, y, n_forecasts)
-    run = _Run(h, y, items, by, weight, per_instance, unit, bins, seed, tolerance, draws, model)
+    run = _Run(h, y, items, by, weight, per_instance, unit, bins, seed, tolerance, draws, model, adjust)
     scalar = [(name, n) for name, n in asked if n.is_scalar(h.n_items) or h.n_items < 2]
     by_name: dict[str, list[Result]] = dict(run.scalar(scalar))
     for name, notion in asked:
@@ -160,6 +173,7 @@ class _Run:
     tolerance: float
     draws: int
     model: str
+    adjust: Adjust = "holm"
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def scalar(self, asked: Sequence[tuple[str, Notion]]) -> Iterable[tuple[str, list[Result]]]:
@@ -195,7 +209,7 @@ class _Run:
                     else:
                         where = f"{self.model}: group {g.field}={g.levels[j]!s}"
                         self.notes.append(f"{where} is left out of {name}: {t.family.unusable}")
-                results += _holm(part)
+                results += _adjusted(part, self.adjust)
             yield name, results
 
     def _affordable(self, t: Tables) -> bool:
@@ -240,8 +254,17 @@ class _Run:
         numbers["p_value_cluster_robust"] = Estimate(
             robust.p_value, note=f"the same test by the normal law of residual sums ({robust.draws} draws)"
         )
+        numbers |= profile(
+            self.h, self.y, t.family, table, weights=self.weights, per_instance=self.per_instance,
+            clusters=self.clusters, rows=rows, seed=self.seed,
+        )  # fmt: skip
         if isinstance(self.h, PlackettLuce) and isinstance(t.family, Pairs | TopChoice) and table.n_instances > 1:
             numbers |= self._temperature(t.family, rows, table.bins)
+        if isinstance(self.h, PlackettLuce) and group is None and table.n_instances > 1:
+            numbers |= detectable(
+                self.h, self.y, t.family, table, weights=self.weights, per_instance=self.per_instance,
+                clusters=self.clusters, exact=simulated is not None, seed=self.seed,
+            )  # fmt: skip
         verdict = _verdict(interval, max(law.p_value, robust.p_value), tolerance)
         return Result(
             model=self.model, notion=name, items=self.items, group=label, estimator="ece", value=error.value,
@@ -291,7 +314,7 @@ class _Run:
                     part.append(self._kernel(name, notion, (g, level)))
                 except DataError as error:
                     self.notes.append(f"{self.model}: group {g.field}={g.levels[level]!s} is left out: {error}")
-            results += _holm(part)
+            results += _adjusted(part, self.adjust)
         return results
 
     def _kernel(self, name: str, notion: Notion, group: tuple[Grouping, int] | None) -> Result:
@@ -310,11 +333,7 @@ class _Run:
         coverage = {"used": used}
         if total > used:
             coverage[f"the outcome of {notion.view.name} is not known from what was observed"] = total - used
-        settings = {
-            "tolerance": self.tolerance**2, "seed": self.seed, "kernel": "Gaussian, random Fourier features",
-            "frequencies": error.frequencies, "bandwidth": error.bandwidth, "given": error.given,
-            "null": error.null_method, "draws": error.null.draws, "interval": "jackknife",
-        }  # fmt: skip
+        settings = {"tolerance": self.tolerance**2, "seed": self.seed, **error.settings()}
         return Result(
             model=self.model, notion=name, items=self.items,
             group=None if group is None else {group[0].field: group[0].levels[group[1]]},
@@ -322,7 +341,23 @@ class _Run:
             interval=error.interval, p_value=error.null.p_value, p_adjusted=error.null.p_value,
             verdict=_kernel_verdict(error.interval, error.null.p_value, self.tolerance**2), n_events=error.n_events,
             n_instances=error.n_instances, coverage=coverage, settings=settings,
+            metrics=self._uniformity(notion, rows),
         )  # fmt: skip
+
+    def _uniformity(self, notion: Notion, rows: Any) -> dict[str, Estimate]:
+        """Where whole rankings, and the ranks of single items, fall in what was forecast of them."""
+        h, y = self.h[rows], self.y[rows]
+        clusters = None if self.clusters is None else self.clusters[rows]
+        out: dict[str, Estimate] = {}
+        view = notion.view.resolve(h.n_items)
+        try:
+            if view == View("full"):
+                out |= hpd_coverage(h, y, clusters=clusters, seed=self.seed).estimates()
+            if view in (View("full"), View("position")):
+                out |= rank_histogram(h, y, items=self.items, clusters=clusters, seed=self.seed).estimates()
+        except (DataError, UsageError) as error:
+            self.notes.append(f"{self.model}, {notion.name}: no test of uniformity: {error}")
+        return out
 
     def warnings(self) -> list[str]:
         """What a reader should know before the numbers."""
@@ -348,15 +383,12 @@ def _kernel_verdict(interval: tuple[float, float], p_value: float, tolerance: fl
     return "miscalibrated" if p_value <= ALPHA else _verdict(interval, p_value, tolerance)
 
 
-def _holm(results: list[Result]) -> list[Result]:
-    """Adjust the p-values of a field's groups (Holm 1979) and judge by the adjusted ones."""
-    order = sorted(range(len(results)), key=lambda i: results[i].p_value)
-    adjusted, running = [0.0] * len(results), 0.0
-    for place, i in enumerate(order):
-        running = max(running, min(1.0, results[i].p_value * (len(results) - place)))
-        adjusted[i] = running
+def _adjusted(results: list[Result], method: Adjust) -> list[Result]:
+    """Adjust the p-values of a field's groups and judge by the adjusted ones."""
+    p_values = adjusted([r.p_value for r in results], method).tolist()
     out = []
-    for r, p in zip(results, adjusted, strict=True):
+    for r, p in zip(results, p_values, strict=True):
         verdict = r.verdict if r.verdict != "miscalibrated" or p <= ALPHA else "undetermined"
-        out.append(dataclasses.replace(r, p_adjusted=p, verdict=verdict))
+        settings = r.settings | {"adjust": method}
+        out.append(dataclasses.replace(r, p_adjusted=p, verdict=verdict, settings=settings))
     return out

@@ -14,8 +14,8 @@ Interval = tuple[float, float]
 class Estimate:
     """A number and its uncertainty; ``interval`` is None only where ``note`` says why there is none.
 
-    ``null_mean``, ``debiased`` and ``p_value`` belong to estimators of calibration error (see :class:`Result`) and are
-    None for others.
+    ``null_mean``, ``debiased`` and ``p_value`` belong to estimators of calibration error (see :class:`Result`) and
+    are None for others.
     """
 
     value: float
@@ -65,7 +65,7 @@ class Result:
     interval
         95 % interval for the population value, by instance; ends clipped to the possible range.
     p_value, p_adjusted
-        Test of calibration; adjusted (Holm) over the groups of a field, else equal to ``p_value``.
+        Test of calibration; adjusted (``settings["adjust"]``) over the groups of a field, else equal to ``p_value``.
     verdict
         ``calibrated``: the whole interval lies below ``settings["tolerance"]``; ``miscalibrated``: it does not
         and calibration is rejected at 5 %; else ``undetermined``.

@@ -26,6 +26,9 @@ _LOG_SPAN = np.log(1.0 / FINE) - np.log(LOG_FLOOR)
 # Above this many residual cells (members x bins) the covariance is kept as multiplier sums, not as a matrix.
 COVARIANCE_LIMIT = 400
 MULTIPLIER_DRAWS = 400
+# Trust in the binomial variance of a cell beside its own cluster-robust one, in instances (see ``steady_scale``). In
+# simulations with 2 to 20 instances a cell, 5 left less bias in the debiased error than 0, 20 or 100.
+PRIOR_INSTANCES = 5
 _DENSE = 1 << 22
 
 MOMENTS = ("n", "w", "wp", "wy", "wpp", "wpy", "wyy")
@@ -277,27 +280,30 @@ class CellTable:
         return np.repeat(total, self.bins)
 
     def normal_draws(self, draws: int, rng: np.random.Generator, *, centred: bool) -> FloatArray:
-        """(draws, G * B) normal vectors with the cluster-robust covariance of the residual sums.
+        """(draws, G * B) normal vectors, mean 0: cluster-robust correlations, standard deviations :meth:`scale`.
 
         ``centred`` subtracts the mean residual (for intervals); without it residuals have mean 0 by hypothesis
-        (the null law). Multiplier sums give at most ``MULTIPLIER_DRAWS`` vectors.
+        (the null law). Cells without a variance of their own vary by themselves. Multiplier sums give at most
+        ``MULTIPLIER_DRAWS`` vectors.
         """
         n, size = self.n_instances, self.members * self.bins
         if n < 2:
             return np.zeros((draws, size))
-        scale = n / (n - 1)
+        scale = self.scale(centred=centred)
+        sd = np.sqrt(self.variances(centred=centred) * (n - 1) / n)
+        # What is left of a variance after a subtraction that only leaves rounding is no variance.
+        live = np.flatnonzero(sd**2 > 1e-10 * self.residual_squares)
+        alone = np.setdiff1d(np.flatnonzero(scale > 0), live)
         if self.exact_covariance:
             matrix = self.covariance - (np.outer(self.residuals, self.residuals) / n if centred else 0.0)
-            sd = np.sqrt(np.maximum(np.diag(matrix), 0.0))
-            # What is left of a variance after a subtraction that only leaves rounding is no variance.
-            live = np.flatnonzero(sd**2 > 1e-10 * self.residual_squares)
-            correlation = matrix[np.ix_(live, live)] / np.outer(sd[live], sd[live])
-            root = _root(correlation)
-            result: FloatArray = np.zeros((draws, size))
-            result[:, live] = rng.standard_normal((draws, len(live))) @ root.T * (sd[live] * np.sqrt(scale))
-            return result
-        sums, multipliers = self.covariance[:draws, :size], self.covariance[:draws, size:]
-        result = (sums - multipliers * (self.residuals / n if centred else 0.0)) * np.sqrt(scale)
+            root = _root(matrix[np.ix_(live, live)] / np.outer(sd[live], sd[live]))
+            drawn = rng.standard_normal((draws, len(live))) @ root.T
+        else:
+            sums, multipliers = self.covariance[:draws, :size], self.covariance[:draws, size:]
+            drawn = (sums - multipliers * (self.residuals / n if centred else 0.0))[:, live] / sd[live]
+        result: FloatArray = np.zeros((len(drawn), size))
+        result[:, live] = drawn * scale[live]
+        result[:, alone] = rng.standard_normal((len(drawn), len(alone))) * scale[alone]
         return result
 
     def variances(self, *, centred: bool) -> FloatArray:
@@ -306,6 +312,42 @@ class CellTable:
         raw = self.residual_squares
         out: FloatArray = np.maximum(raw - (self.residuals**2 / n if centred and n else 0.0), 0.0)
         return out * (n / (n - 1)) if n > 1 else out
+
+    def scale(self, *, centred: bool) -> FloatArray:
+        """(G * B,) standard deviations of the residual sums, by :func:`steady_scale`."""
+        binomial = np.maximum(self.moments[2] - self.moments[4], 0.0)
+        own = self.variances(centred=centred)
+        return steady_scale(own, binomial, self.moments[1], self.member_weights, self.n_instances)
+
+
+def steady_scale(
+    variances: FloatArray, binomial: FloatArray, weights: FloatArray, member_weights: FloatArray, n: int
+) -> FloatArray:
+    """Standard deviations of residual sums that are steady also where a cell holds few events.
+
+    A cell that one or two instances fell into shows a cluster-robust variance that is mostly luck. Each is shrunk
+    towards the binomial variance that the forecasts state, scaled so that both have the same total over all cells, as
+    if that had been seen in ``PRIOR_INSTANCES`` further instances.
+
+    Parameters
+    ----------
+    variances
+        (G * B,) cluster-robust variances of the cells.
+    binomial
+        (G * B,) sums of w p (1 - p).
+    weights, member_weights
+        (G * B,) weight of each cell, and of the member it belongs to. Their ratio times ``n`` is what the cell holds
+        in instances; it does not depend on how weights are scaled or split.
+    n
+        Number of instances.
+    """
+    total = float(binomial.sum())
+    if total <= 0:
+        return np.sqrt(variances)
+    stated = binomial * (float(variances.sum()) / total)
+    held = n * np.divide(weights, member_weights, out=np.zeros(len(weights)), where=member_weights > 0)
+    result: FloatArray = np.sqrt((held * variances + PRIOR_INSTANCES * stated) / (held + PRIOR_INSTANCES))
+    return result
 
 
 def _root(correlation: FloatArray) -> FloatArray:

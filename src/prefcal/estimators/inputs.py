@@ -14,6 +14,7 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
+from prefcal.estimators.derived import called_values, derived_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +100,32 @@ def per_record(h: Distribution, y: Outcomes, clusters: Any) -> tuple[Distributio
     return h, None if int(codes.max()) + 1 == len(codes) else codes.astype(np.intp)
 
 
-def groupings(groups: Any, y: Outcomes) -> list[Grouping]:
-    """Partitions from a mapping or frame of field -> values, or from values alone (then the field is ``group``)."""
+def groupings(groups: Any, y: Outcomes, h: Distribution | None = None) -> list[Grouping]:
+    """Partitions from a mapping or frame of field -> values, or from values alone (then the field is ``group``).
+
+    With ``h``, one forecast for each record, values may also be the name of a derived group (``@spread``, see
+    :mod:`prefcal.estimators.derived`) or a callable ``f(h, y)``; then many numbers are cut at their quartiles. A
+    name alone (``"@spread"``) or a list of such names is short for ``{"@spread": "@spread"}``.
+    """
     if groups is None:
         return []
     names = getattr(groups, "column_names", getattr(groups, "columns", None))  # PyArrow; pandas, Polars
     if names is not None and not isinstance(groups, Mapping):
         groups = {str(c): groups[c] for c in names}
+    if isinstance(groups, str):
+        groups = [groups]
+    if isinstance(groups, list | tuple) and groups and all(isinstance(g, str) and g.startswith("@") for g in groups):
+        groups = {g: g for g in groups}
     if not isinstance(groups, Mapping):
         groups = {"group": groups}
     out = []
-    for name, values in groups.items():
+    for name, given in groups.items():
+        values = given
+        if h is not None and callable(given):
+            values = called_values(given, h, y, str(name))
+        elif h is not None and isinstance(given, str):
+            fields = {str(k): v for k, v in groups.items() if not callable(v) and not isinstance(v, str)}
+            values = derived_values(given, h, fields)
         array = np.asarray(values, dtype=object)
         if array.ndim != 1 or (len(array) != len(y) and len(array) <= int(y.instance.max())):
             raise DataError(

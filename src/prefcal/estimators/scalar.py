@@ -13,17 +13,20 @@ import numpy.typing as npt
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
+from prefcal.errors import UsageError
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import CellTable, merge_all
 from prefcal.estimators.events import Family, Forecast, Rankwise, classify_ranks
 from prefcal.estimators.inputs import Grouping, aligned_ranks, event_weights
-from prefcal.estimators.null import OutcomeSimulator, sums_by_cell
+from prefcal.estimators.null import OutcomeSimulator, at_least, sums_by_cell
 
 # Elements of a block: all pairs of ten candidates then stay within the second-level cache.
 _PASS_ELEMENTS = 1 << 13
 _DRAW_ELEMENTS = 1 << 20
 _PARTS = 2
 _PARALLEL_ELEMENTS = 1 << 17
+#: Null draws made at a time under a stopping rule.
+SEQUENTIAL_CHUNK = 100
 
 
 @dataclass(slots=True)
@@ -126,8 +129,65 @@ def monte_carlo(
     per_instance: bool,
     draws: int,
     rng: np.random.Generator,
+    stop_after: int | None = None,
 ) -> list[tuple[FloatArray, dict[str, list[FloatArray]]]]:
-    """ECE of outcomes drawn from h: for each family (draws,) overall and for each level of each grouping."""
+    """ECE of outcomes drawn from h: for each family (draws,) overall and for each level of each grouping.
+
+    With ``stop_after`` draws are made ``SEQUENTIAL_CHUNK`` at a time, and end, before ``draws``, when that many are
+    at least as large as what was observed, in every table that has events; hand the same number to
+    :func:`prefcal.estimators.null.compare`. Large p-values then cost few draws (and the null mean is as precise as
+    those few make it), small ones as many as without.
+    """
+
+    def simulate(number: int) -> list[tuple[FloatArray, dict[str, list[FloatArray]]]]:
+        return _simulate(
+            h, y, tables, bins=bins, groupings=groupings, weights=weights, per_instance=per_instance, draws=number,
+            rng=rng,
+        )  # fmt: skip
+
+    if stop_after is None:
+        return simulate(draws)
+    if stop_after < 1:
+        raise UsageError(f"stop_after must be at least 1, got {stop_after}")
+    parts: list[list[tuple[FloatArray, dict[str, list[FloatArray]]]]] = []
+    watched = [(i, None, 0, t.overall) for i, t in enumerate(tables)] + [
+        (i, field, j, table) for i, t in enumerate(tables) for field, levels in t.groups.items()
+        for j, table in enumerate(levels) if table.n_events
+    ]  # fmt: skip
+    values = [float(ece(table.residuals, table.member_weights, table.members)) for *_, table in watched]
+    reached = np.zeros(len(watched), dtype=np.intp)
+    left = draws
+    while left > 0 and (reached < stop_after).any():
+        part = simulate(min(SEQUENTIAL_CHUNK, left))
+        parts.append(part)
+        left -= len(part[0][0])
+        for place, ((i, field, j, _), value) in enumerate(zip(watched, values, strict=True)):
+            found = part[i][0] if field is None else part[i][1][field][j]
+            reached[place] += int(at_least(value, found).sum())
+    return [
+        (
+            np.concatenate([part[i][0] for part in parts]),
+            {
+                field: [np.concatenate([part[i][1][field][j] for part in parts]) for j in range(len(levels))]
+                for field, levels in t.groups.items()
+            },
+        )
+        for i, t in enumerate(tables)
+    ]
+
+
+def _simulate(
+    h: Distribution,
+    y: Outcomes,
+    tables: Sequence[Tables],
+    *,
+    bins: int,
+    groupings: Sequence[Grouping],
+    weights: FloatArray,
+    per_instance: bool,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[tuple[FloatArray, dict[str, list[FloatArray]]]]:
     # For each family and grouping: residual sums (draws, levels * cells), and weights (draws, levels * members).
     keys = [None, *groupings]
     levels = [1, *(len(g.levels) for g in groupings)]

@@ -9,10 +9,11 @@ from typing import Final, Literal
 
 import numpy as np
 
+from prefcal.estimators.families import adjusted
 from prefcal.report.wording import count, decimal, listing
 from prefcal.result import Verdict
 from prefcal.studies.label_ranking.protocol import TRUNCATED
-from prefcal.studies.label_ranking.summary import ALPHA, Cell, Effects, benjamini_hochberg, effects
+from prefcal.studies.label_ranking.summary import ALPHA, Cell, Effects, effects
 
 #: Error, in total-variation units, that is small enough to call a model calibrated.
 TOLERANCE: Final = 0.05
@@ -52,9 +53,10 @@ class Judged:
 
 def judge(cells: Sequence[Cell]) -> list[Judged]:
     """Verdicts of cells of one notion and estimator."""
-    adjusted = benjamini_hochberg([c.p_value for c in cells])
+    # Monte-Carlo p-values are at least 1 / (draws + 1): Holm's method could reject none of a hundred such.
+    p_values = adjusted([c.p_value for c in cells], "bh").tolist()
     out = []
-    for c, p in zip(cells, adjusted, strict=True):
+    for c, p in zip(cells, p_values, strict=True):
         verdict: Verdict = "undetermined"
         if c.high * c.outcomes / 2 < TOLERANCE:
             verdict = "calibrated"

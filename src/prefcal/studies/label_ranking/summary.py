@@ -230,23 +230,3 @@ def effects(cells: Sequence[Cell], estimator: str = "rankwise_ece") -> list[Effe
             )
         )
     return out
-
-
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for the false discovery rate; NaN stays NaN and does not count.
-
-    Monte-Carlo p-values are at least 1 / (draws + 1): Holm's method could reject none of a hundred such.
-
-    Examples
-    --------
-    >>> benjamini_hochberg([0.01, 0.04, float("nan")])
-    [0.02, 0.04, nan]
-    """
-    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    out = [math.nan] * len(p_values)
-    least = 1.0
-    for rank in range(len(known), 0, -1):
-        p, i = known[rank - 1]
-        least = min(least, p * len(known) / rank)
-        out[i] = least
-    return out

@@ -1,0 +1,145 @@
+"""Residual sums of each instance: what splits, permutations and arbitrary groups of instances are summed from.
+
+A cell table adds instances up as they come and keeps memory flat. Here every instance keeps its own row of residual
+sums, for questions that look at the same instances in many groupings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefcal.data.outcomes import Outcomes
+from prefcal.data.ragged import FloatArray, IntArray
+from prefcal.distributions.base import Distribution
+from prefcal.errors import UsageError
+from prefcal.estimators.binned import ece_debiased
+from prefcal.estimators.cells import MULTIPLIER_DRAWS, CellTable
+from prefcal.estimators.events import Family
+from prefcal.estimators.inputs import aligned_ranks
+from prefcal.estimators.scalar import look
+
+#: Numbers that are kept at most (512 MiB).
+UNIT_LIMIT = 1 << 26
+_KEPT = 5  # of MOMENTS: n, w, wp, wy, wpp
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSums:
+    """Sums by instance (record).
+
+    Parameters
+    ----------
+    moments
+        (5, n, G * B) count, weight, and sums of w p, w y, w p^2 of each instance's events by member and bin.
+    units
+        (n,) code of the independent unit of each instance; None when each is its own.
+    bins
+        Equal-width bins B.
+    members
+        Members G whose errors are averaged.
+    """
+
+    moments: FloatArray
+    units: IntArray | None
+    bins: int
+    members: int
+
+    @property
+    def residuals(self) -> FloatArray:
+        """(n, G * B) sums of w (y - p) by member and bin."""
+        out: FloatArray = self.moments[3] - self.moments[2]
+        return out
+
+    @property
+    def weights(self) -> FloatArray:
+        """(n, G) total weight by member."""
+        out: FloatArray = self.moments[1].reshape(len(self), self.members, self.bins).sum(axis=2)
+        return out
+
+    @property
+    def n_events(self) -> IntArray:
+        """(n,) events of each instance."""
+        out: IntArray = self.moments[0].sum(axis=1).astype(np.intp)
+        return out
+
+    def __len__(self) -> int:
+        return int(self.moments.shape[1])
+
+    def table(self, index: IntArray, rng: np.random.Generator) -> CellTable:
+        """The cell table of some instances (without the parts of the Brier score and the log loss).
+
+        ``rng`` draws the multipliers where the table holds multiplier sums.
+        """
+        moments = self.moments[:, index]
+        moments = moments[:, moments[0].any(axis=1)]
+        residuals = moments[3] - moments[2]
+        if self.units is not None:
+            kept = index[self.moments[0, index].any(axis=1)]
+            residuals = sum_rows(residuals, self.units[kept])
+        table = CellTable(self.bins, self.members)
+        table.moments[:_KEPT] = moments.sum(axis=1)
+        table.residual_squares = np.einsum("ug,ug->g", residuals, residuals)
+        table.n_instances = len(residuals)
+        if table.exact_covariance:
+            table.covariance = residuals.T @ residuals
+        else:
+            multipliers = rng.standard_normal((MULTIPLIER_DRAWS, len(residuals)))
+            table.covariance = np.column_stack([multipliers @ residuals, multipliers.sum(axis=1)])
+        return table
+
+
+def sum_rows(rows: FloatArray, codes: IntArray) -> FloatArray:
+    """Sums of the rows of each code that occurs, in the order of the codes."""
+    _, at = np.unique(codes, return_inverse=True)
+    out = np.zeros((int(at.max(initial=-1)) + 1, rows.shape[1]))
+    np.add.at(out, at, rows)
+    return out
+
+
+def debiased_error(table: CellTable, rng: np.random.Generator, *, draws: int = 400) -> tuple[float, float]:
+    """The debiased ECE of a table and its standard error by normal draws (NaN for fewer than two units)."""
+    scale, weights = table.scale(centred=True), table.member_weights
+    debiased = float(ece_debiased(table.residuals, scale, weights, table.members))
+    if table.n_instances < 2:
+        return debiased, np.nan
+    around = table.residuals + table.normal_draws(draws, rng, centred=True)
+    return debiased, float(ece_debiased(around, scale, weights, table.members).std(ddof=1))
+
+
+def unit_sums(
+    h: Distribution,
+    y: Outcomes,
+    family: Family,
+    *,
+    weights: FloatArray,
+    per_instance: bool,
+    units: IntArray | None,
+    bins: int,
+) -> UnitSums:
+    """Sums of one pass over forecasts and outcomes of the same records; arguments as for ``fill_tables``.
+
+    Raises UsageError when ``UNIT_LIMIT`` numbers would not hold them.
+    """
+    n, size = len(y), family.n_members * bins
+    if _KEPT * n * size > UNIT_LIMIT:
+        raise UsageError(
+            f"{n} instances x {size} residual cells are too many to keep; ask for a smaller k, fewer bins, or a "
+            "sample of the instances"
+        )
+    moments = np.zeros((_KEPT, n, size))
+    for block in h.blocks():
+        if not family.applies(block.dist.n_items):
+            continue
+        rows = np.arange(n)[block.rows]
+        forecast, happened, weight, cells = look(
+            family, block, aligned_ranks(y, block), weights[rows], per_instance, bins
+        )
+        known = ~np.isnan(happened)
+        at = (np.broadcast_to(rows[:, None], known.shape)[known], cells[known])
+        w, p = np.broadcast_to(weight, known.shape)[known], forecast.p[known]
+        columns = (np.ones(len(p)), w, w * p, w * happened[known], w * p * p)
+        for moment, values in zip(moments, columns, strict=True):
+            np.add.at(moment, at, values)
+    return UnitSums(moments, units, bins, family.n_members)
