@@ -128,7 +128,9 @@ def one_model() -> FakeAudit:
         [
             scalar_result(notion="sub-2", n=4365, temperature=6.0, sharpness=0.8),
             scalar_result(
-                temperature=16.0, sharpness=0.3, extra={"ece_at_temperature": Estimate(0.02), "novel": Estimate(1.5)}
+                temperature=16.0,
+                sharpness=0.3,
+                extra={"ece_at_temperature": Estimate(0.02, (0.0, 0.04)), "novel": Estimate(1.5)},
             ),
             vector_result(),
         ],

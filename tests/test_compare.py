@@ -173,9 +173,11 @@ def test_command_joins_files_by_id(tmp_path, capsys):
         ]
         assert main(arguments) == 0
         documents.append(json.loads(capsys.readouterr().out))
-    assert documents[0] == documents[1]
+    for part in ("standings", "differences", "n_instances"):
+        assert documents[0][part] == documents[1][part]
+    assert [i["model"] for i in documents[0]["inputs"]] == ["a", "second"]
     assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
-    assert "a - b" in capsys.readouterr().out
+    assert "a − b" in capsys.readouterr().out
 
 
 def test_command_refuses_other_data(tmp_path, capsys):
@@ -191,3 +193,116 @@ def test_command_refuses_other_data(tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "a.jsonl")]) == 2
     assert "at least two" in capsys.readouterr().err
+
+
+def test_ranges_hold_the_true_ranks():
+    """Seven models, 60 data sets: all true ranks lie in their ranges together at least as often as promised."""
+    rng = np.random.default_rng(11)
+    held = dict.fromkeys(ESTIMATORS, 0)
+    truth: dict[tuple[str, str], float] = {}
+    for run in range(-1, 60):
+        n = 60_000 if run < 0 else 300
+        scores, noise = rng.normal(size=(2, n, 4))
+        y = pc.Outcomes.from_orders(pc.PlackettLuce(scores).sample(1, rng)[:, 0])
+        scale = {"honest": 1.0, "sharp": 1.25, "flat": 0.8, "sure": 1.6, "timid": 0.55}
+        models = {name: pc.PlackettLuce(c * scores) for name, c in scale.items()}
+        models |= {name: pc.PlackettLuce(scores + c * noise) for name, c in (("noisy", 0.5), ("noisier", 0.9))}
+        found = pc.compare(models, y, notions="sub-2", items="exchangeable")
+        if run < 0:
+            truth = {(s.estimator, s.model): s.value for s in found.standings}
+            continue
+        for estimator, smaller in ESTIMATORS.items():
+            value = {m: truth[estimator, m] if smaller else -truth[estimator, m] for m in models}
+            held[estimator] += all(
+                s.ranks[0] <= 1 + sum(v < value[s.model] - 1e-9 for v in value.values())
+                and s.ranks[1] >= len(models) - sum(v > value[s.model] + 1e-9 for v in value.values())
+                for s in found.standings
+                if s.estimator == estimator
+            )
+    for estimator, count in held.items():
+        assert count >= 60 * 0.95 - 3 * math.sqrt(60 * 0.05 * 0.95), estimator
+
+
+def found_for(n_models: int, n: int = 150) -> pc.Comparison:
+    scores, y = simulated(12, n=n)
+    factor = np.linspace(0.6, 3.0, n_models)
+    models = {f"model {i}": pc.PlackettLuce(c * scores) for i, c in enumerate(factor)}
+    return pc.compare(models, y, items="exchangeable")
+
+
+def test_document_frames_and_files(tmp_path):
+    found = found_for(3)
+    document = json.loads(found.to_json(tmp_path / "c.json"))
+    assert json.loads((tmp_path / "c.json").read_text()) == document
+    assert (document["schema"], document["prefcal"], document["warnings"]) == (1, pc.__version__, [])
+    assert document["settings"]["bins"] == 15
+    assert len(document["differences"]) == 2 * 4 * 3
+    for what, rows in (("standings", found.standings), ("differences", found.differences)):
+        table = found.frame(what)
+        assert table.num_rows == len(rows)
+        assert table["low"].to_pylist() == [r.interval[0] for r in rows]
+        assert found.frame(what, backend="pandas").shape == (len(rows), table.num_columns)
+        assert found.frame(what, backend="polars").shape == (len(rows), table.num_columns)
+    with pytest.raises(pc.UsageError, match="standings"):
+        found.frame("others")
+    with pytest.raises(pc.UsageError, match="pyarrow"):
+        found.frame(backend="excel")
+
+
+def test_records_and_clusters_of_files_are_matched(tmp_path, capsys):
+    """Votes: several records of one forecast; rows of the second file in another order, under the same ids."""
+    from prefcal.cli.compare import compare_files, same_instances
+    from prefcal.data.source import InputInfo, ScoreFile
+
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(40, 3))
+    y = pc.Outcomes.from_pairs([(i, *rng.permutation(3)[:2]) for i in range(40) for _ in range(1 + i % 3)], n_items=3)
+    info = InputInfo("p", "0" * 64, "wide", 40, (3, 3), 0, "votes", "exchangeable", "a")
+    ids = np.array([f"q{i}" for i in range(40)])
+    clusters = np.arange(40) // 4
+    one = ScoreFile(pc.PlackettLuce(scores).scores, None, y, {}, ids, info, clusters)
+    order = rng.permutation(40)
+    place = np.argsort(order)
+    moved = np.argsort(place[y.instance], kind="stable")
+    other_y = pc.Outcomes(y.ranks.take(moved), y.ties, place[y.instance][moved])
+    two = ScoreFile(
+        pc.PlackettLuce(2 * scores[order]).scores, None, other_y, {}, ids[order], info, 9 - clusters[order]
+    )
+    assert same_instances({"a": one, "b": two})["b"].tolist() == place.tolist()
+    found = compare_files({"a": one, "b": two}, notions=["sub-2"])
+    expected = pc.compare(
+        {"a": pc.PlackettLuce(scores), "b": pc.PlackettLuce(2 * scores)},
+        y, notions="sub-2", items="exchangeable", clusters=clusters,
+    )  # fmt: skip
+    assert found.differences == expected.differences
+    assert found.n_instances == {"sub-2": 10}
+    assert found.settings["clusters"] is True
+    loose = ScoreFile(two.scores, None, other_y, {}, ids[order], info, None)
+    with pytest.raises(pc.DataError, match="clusters are not those"):
+        same_instances({"a": one, "b": loose})
+    wrong = ScoreFile(
+        two.scores, None, pc.Outcomes(y.ranks, y.ties, other_y.instance), {}, ids[order], info, clusters
+    )
+    with pytest.raises(pc.DataError, match="outcomes are not those"):
+        same_instances({"a": one, "b": wrong})
+
+
+def test_command_writes_the_page(tmp_path, capsys):
+    scores, y = simulated(8, n=60)
+    best = y.dense().argmin(axis=1).tolist()
+    ids = [f"q{i}" for i in range(60)]
+    for name, c in (("a", 1.0), ("b", 3.0)):
+        write(tmp_path / f"{name}.jsonl", (c * scores).tolist(), best, ids)
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    page, document = tmp_path / "page.html", tmp_path / "page.json"
+    assert main(["compare", *files, "--report", str(page), "--json", str(document)]) == 0
+    captured = capsys.readouterr()
+    assert f"wrote {page}" in captured.err
+    text = page.read_text()
+    record = json.loads(document.read_text())
+    for source in record["inputs"]:
+        assert source["sha256"] in text
+    assert "a against b" in text
+    assert "a against b" in captured.out
+    assert main(["compare", *files, "--report", str(tmp_path)]) == 2
+    assert "is a directory" in capsys.readouterr().err

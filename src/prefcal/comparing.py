@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+import prefcal
+from prefcal.audited import write_files
 from prefcal.auditing import ALPHA, DEFAULT_NOTIONS
 from prefcal.data.outcomes import Outcomes
-from prefcal.data.ragged import FloatArray
+from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95, ece_debiased
+from prefcal.estimators.cells import steady_scale
 from prefcal.estimators.events import Items, family_for, log_loss
+from prefcal.estimators.families import adjusted
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
 from prefcal.estimators.scalar import look
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
+
+if TYPE_CHECKING:
+    from prefcal.data.source import InputInfo
 
 #: What is compared, and whether a smaller value is better.
 ESTIMATORS = {"debiased": True, "brier": True, "log_loss": True, "accuracy": False}
@@ -30,7 +39,12 @@ _CHUNK = 1 << 13
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Standing:
-    """One model's value and the ranks it may have: 1 + models shown to be better, to models - those shown worse."""
+    """One model's value, and the ranks it may have: from 1 + models shown to be better to models - those shown worse.
+
+    All ranges of a notion and estimator hold the true ranks together in at least 95 % of data sets, as far as the
+    tests of the differences keep their size: they follow from Holm's procedure over all pairs. In simulations (seven
+    Plackett-Luce models, 100 to 1,600 instances, 200 data sets each) they did in 97.5 % or more.
+    """
 
     notion: str
     estimator: str
@@ -56,14 +70,44 @@ class Difference:
     p_value: float
     p_adjusted: float
 
+    @property
+    def better(self) -> str | None:
+        """The model that is shown to be better at 5 %, all pairs of models considered; None if neither is."""
+        if not self.p_adjusted <= ALPHA:
+            return None
+        return self.first if (self.difference < 0) == ESTIMATORS[self.estimator] else self.second
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """What :func:`compare` found; ``n_instances`` by notion, the instances that count for every model."""
+    """What :func:`compare` found.
+
+    Parameters
+    ----------
+    standings
+        By notion and estimator, best value first.
+    differences
+        Every pair of models, by notion and estimator, in the order the models came.
+    n_instances
+        By notion: the independent instances (or clusters) that count for every model.
+    inputs, warnings
+        Where the forecasts came from, and what a reader should know first.
+    settings
+        How the numbers were made.
+    """
 
     standings: list[Standing]
     differences: list[Difference]
     n_instances: dict[str, int]
+    inputs: list[InputInfo] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    version: str = prefcal.__version__
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in the order they came."""
+        return list(dict.fromkeys(name for d in self.differences for name in (d.first, d.second)))
 
     def select(self, notion: str, estimator: str, first: str, second: str) -> Difference:
         """The difference of two models, in either order of naming. Raises UsageError if there is none."""
@@ -82,10 +126,57 @@ class Comparison:
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
+            "schema": 1,
+            "prefcal": self.version,
+            "inputs": [i.record() for i in self.inputs],
+            "settings": self.settings,
             "n_instances": self.n_instances,
             "standings": [_finite(dataclasses.asdict(s)) for s in self.standings],
             "differences": [_finite(dataclasses.asdict(d)) for d in self.differences],
+            "warnings": self.warnings,
         }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The JSON document as text; written to ``path`` if one is given."""
+        text = json.dumps(self.document(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+        if path is not None:
+            write_files({os.fspath(path): text})
+        return text
+
+    def frame(
+        self,
+        what: Literal["standings", "differences"] = "standings",
+        *,
+        backend: Literal["pyarrow", "pandas", "polars"] = "pyarrow",
+    ) -> Any:
+        """The standings or the differences as a table; intervals are columns ``low`` and ``high``."""
+        if what not in ("standings", "differences"):
+            raise UsageError.unknown("table", str(what), ("standings", "differences"))
+        rows = []
+        for found in self.standings if what == "standings" else self.differences:
+            row = dataclasses.asdict(found)
+            row["low"], row["high"] = row.pop("interval")
+            if "ranks" in row:
+                row["rank_low"], row["rank_high"] = row.pop("ranks")
+            rows.append(row)
+        import pyarrow
+
+        table = pyarrow.Table.from_pylist(rows)
+        if backend == "pyarrow":
+            return table
+        if backend == "pandas":
+            return table.to_pandas()
+        if backend == "polars":
+            import polars
+
+            return polars.from_arrow(table)
+        raise UsageError.unknown("backend", backend, ("pyarrow", "pandas", "polars"))
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the self-contained HTML page."""
+        from prefcal.report.comparison import render_comparison
+
+        write_files({os.fspath(path): render_comparison(self)})
 
 
 def compare(
@@ -154,20 +245,36 @@ def compare(
             pairs = _pairs(name, estimator, list(models), values, deviations)
             differences += pairs
             standings += _standings(name, estimator, list(models), values, deviations, pairs)
-    return Comparison(standings, differences, n_instances)
+    settings = {
+        "bins": bins, "seed": seed, "weights": _weighting(weights), "adjust": "holm", "alpha": ALPHA,
+        "clusters": clusters is not None,
+    }  # fmt: skip
+    return Comparison(standings, differences, n_instances, settings=settings)
+
+
+def _weighting(weights: Any) -> str:
+    return "event" if weights is None else weights if isinstance(weights, str) else "given"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Gathered:
-    """Sums by independent unit: (n, 4) weight, w y, Brier, log loss; (n, G * B) residuals; (n, G) member weights."""
+    """Sums by independent unit: (n, 4) weight, w y, Brier, log loss; (n, G * B) residuals; (n, G) member weights.
+
+    ``events``: of each event its unit, its cell, its weight w, and w p (1 - p).
+    """
 
     sums: FloatArray
     residuals: FloatArray
     owned: FloatArray
+    events: tuple[IntArray, IntArray, FloatArray, FloatArray]
     bins: int
 
     def take(self, used: Any) -> _Gathered:
-        return _Gathered(self.sums[used], self.residuals[used], self.owned[used], self.bins)
+        kept = used[self.events[0]]
+        unit, cell, weight, binomial = (array[kept] for array in self.events)
+        return _Gathered(
+            self.sums[used], self.residuals[used], self.owned[used], (unit, cell, weight, binomial), self.bins
+        )
 
 
 def _gather(
@@ -186,6 +293,8 @@ def _gather(
     if n * size > 1 << 27:
         raise UsageError(f"{notion.name}: {n} instances x {size} cells are too many to compare; ask for a smaller k")
     sums, residuals, owned = np.zeros((n, 4)), np.zeros((n, size)), np.zeros((n, family.n_members))
+    none = np.empty(0, dtype=np.intp)
+    events = [(none, none, np.empty(0), np.empty(0))]
     for block in h.blocks():
         if not family.applies(block.dist.n_items):
             continue
@@ -202,7 +311,9 @@ def _gather(
             np.add.at(sums[:, column], at, values)
         np.add.at(residuals, (at, cell), w * (outcome - p))
         np.add.at(owned, (at, cell // bins), w)
-    return _Gathered(sums, residuals, owned, bins)
+        events.append((at, cell, w, w * p * (1 - p)))
+    unit_of, cell_of, weight_of, binomial = (np.concatenate(column) for column in zip(*events, strict=True))
+    return _Gathered(sums, residuals, owned, (unit_of, cell_of, weight_of, binomial), bins)
 
 
 def _estimates(gathered: list[_Gathered], rng: np.random.Generator) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -219,7 +330,11 @@ def _estimates(gathered: list[_Gathered], rng: np.random.Generator) -> dict[str,
     for g, c, shift in zip(gathered, centred, shifts, strict=True):
         members = g.owned.shape[1]
         total, member_weight = g.residuals.sum(axis=0), np.repeat(g.owned.sum(axis=0), g.bins)
-        scale = np.sqrt((c**2).sum(axis=0) * n / (n - 1))
+        own = (c**2).sum(axis=0) * n / (n - 1)
+        _, cell, weight, binomial = g.events
+        by_cell = [np.bincount(cell, v, minlength=len(own)).astype(np.float64) for v in (binomial, weight)]
+        scale = steady_scale(own, by_cell[0], by_cell[1], member_weight, n)
+        shift = shift * np.divide(scale, np.sqrt(own), out=np.ones(len(own)), where=own > 0)
         errors.append(float(ece_debiased(total, scale, member_weight, members)))
         moved.append(ece_debiased(total + shift, scale, member_weight, members))
     draws = np.stack(moved, axis=1)
@@ -249,15 +364,10 @@ def _pairs(
         else:
             p = math.erfc(abs(difference) / se / math.sqrt(2)) if math.isfinite(se) else math.nan
         raw.append((a, b, difference, (difference - Z95 * se, difference + Z95 * se), p))
-    order = sorted(range(len(raw)), key=lambda i: (math.isnan(raw[i][4]), raw[i][4]))
-    adjusted, running = [math.nan] * len(raw), 0.0
-    for place, i in enumerate(order):
-        if not math.isnan(raw[i][4]):
-            running = max(running, min(1.0, raw[i][4] * (len(raw) - place)))
-            adjusted[i] = running
+    p_adjusted = adjusted([r[4] for r in raw], "holm").tolist()
     return [
         Difference(notion, estimator, models[a], models[b], d, interval, p, q)
-        for (a, b, d, interval, p), q in zip(raw, adjusted, strict=True)
+        for (a, b, d, interval, p), q in zip(raw, p_adjusted, strict=True)
     ]
 
 
@@ -272,11 +382,9 @@ def _standings(
     better = dict.fromkeys(models, 0)
     worse = dict.fromkeys(models, 0)
     for d in pairs:
-        if d.p_adjusted <= ALPHA:
-            first_wins = (d.difference < 0) == ESTIMATORS[estimator]
-            winner, loser = (d.first, d.second) if first_wins else (d.second, d.first)
-            worse[winner] += 1
-            better[loser] += 1
+        if d.better is not None:
+            worse[d.better] += 1
+            better[d.second if d.better == d.first else d.first] += 1
     out = []
     for i, model in enumerate(models):
         with np.errstate(invalid="ignore"):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from prefcal.audited import Audit, write_files
 from prefcal.auditing import DEFAULT_NOTIONS, audit
@@ -22,16 +19,17 @@ from prefcal.data.source import ScoreFile
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import UsageError
+from prefcal.errors import DataError, UsageError
+from prefcal.estimators.derived import NAMES, derived_values, levels_of
+from prefcal.grouping import Worst, worst_conjunction, worst_group
 from prefcal.notions.notion import Notion
 
 _SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".gz")
-MAX_LEVELS = 100  # of one grouping field: more are numbers to be cut, or ids
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    models = named_files(options, [options.notion, options.group, options.fail_if])
+    models = named_files(options, [options.notion, options.group, options.worst, options.fail_if])
     gates = [Gate.parse(text) for text in options.fail_if]
     for notion in options.notion:
         Notion.parse(notion)
@@ -64,21 +62,54 @@ def audit_file(path: str, name: str, options: argparse.Namespace, progress: Prog
     """Read one file and audit its model."""
     file = read_file(path, name, options, progress)
     groups = {field: group_values(file, field) for field in options.group}
+    searched = {field: group_values(file, field) for field in options.worst}
     with progress.task(f"auditing {name}"):
-        return audit_scores(
+        result = audit_scores(
             file,
             notions=options.notion,
             groups=groups,
+            adjust=options.adjust,
             weights="instance" if options.weights == "instance" else None,
             bins=options.bins,
             seed=options.seed,
             tolerance=options.tolerance,
             draws=options.draws,
         )
+    if searched:
+        with progress.task(f"searching the worst group of {name}"):
+            result.worst += _searches(file, result, searched, options)
+    return result
 
 
-def read_file(path: str, name: str, options: argparse.Namespace, progress: Progress) -> ScoreFile:
-    """Read a score file as the reading options say."""
+def _searches(file: ScoreFile, result: Audit, fields: dict[str, Any], options: argparse.Namespace) -> list[Worst]:
+    """The worst group, and with two fields the worst conjunction, in every scalar notion of an audit."""
+    h = distribution(file)
+    found = []
+    for notion in dict.fromkeys(r.notion for r in result.results if r.estimator == "ece"):
+        for search in (worst_group, worst_conjunction)[: len(fields)]:
+            try:
+                found.append(
+                    search(
+                        h,
+                        file.outcomes,
+                        fields,
+                        notion=notion,
+                        items=file.info.items,  # type: ignore[arg-type]
+                        weights="instance" if options.weights == "instance" else None,
+                        clusters=file.clusters,
+                        bins=options.bins,
+                        adjust=options.adjust,
+                        seed=options.seed,
+                        model=file.info.model,
+                    )
+                )
+            except DataError as error:
+                result.warnings.append(f"{file.info.model}: {error}")
+    return found
+
+
+def read_file(path: str, name: str, options: argparse.Namespace, progress: Progress, **more: Any) -> ScoreFile:
+    """Read a score file as the reading options say; ``more`` goes to :func:`prefcal.read`."""
     if options.format is not None and options.format not in FORMATS:
         raise UsageError.unknown("format", options.format, FORMATS)
     columns = {role: value for role in ROLES if (value := getattr(options, role)) is not None}
@@ -94,6 +125,7 @@ def read_file(path: str, name: str, options: argparse.Namespace, progress: Progr
             items=options.items,
             max_candidates=options.max_candidates,
             progress=advance,
+            **more,
         )
 
 
@@ -128,33 +160,21 @@ def audit_scores(
 
 
 def group_values(file: ScoreFile, field: str) -> Any:
-    """Values of a grouping field; numbers with many distinct values are cut at their quartiles.
+    """Values of a grouping field, or of a derived group (``@spread``); many numbers are cut at their quartiles.
 
     Raises UsageError for a field that the file does not have, or with too many values.
     """
-    if field not in file.fields:
-        raise UsageError(
-            f"{file.info.path}: no field {field!r} to group by; it has: {', '.join(sorted(file.fields)) or 'none'}"
-        )
-    values = file.fields[field]
-    levels = len(set(values.tolist()))
-    if levels <= MAX_LEVELS and not (values.dtype.kind == "f" and levels > 12):
-        return values
-    if values.dtype.kind not in "if":
-        raise UsageError(
-            f"{file.info.path}: field {field!r} has {levels} distinct values, at most {MAX_LEVELS} can be groups"
-        )
-    finite = values.astype(float)
-    cuts = np.unique(np.nanquantile(finite, [0.25, 0.5, 0.75]))
-    edges = [f"{c:.4g}" for c in cuts]
-    names = [
-        f"1: below {edges[0]}",
-        *(f"{i + 2}: {a} to {b}" for i, (a, b) in enumerate(pairwise(edges))),
-    ]
-    names.append(f"{len(names) + 1}: {edges[-1]} or more")
-    labels = np.array([*names, "(missing)"], dtype=object)
-    place = np.searchsorted(cuts, finite, side="right")
-    return labels[np.where(np.isnan(finite), len(names), place)]
+    try:
+        if field in file.fields:
+            return levels_of(file.fields[field], field)
+        if field in NAMES:
+            return derived_values(field, distribution(file), file.fields)
+    except UsageError as error:
+        raise UsageError(f"{file.info.path}: {error}") from None
+    raise UsageError(
+        f"{file.info.path}: no field {field!r} to group by; it has: {', '.join(sorted(file.fields)) or 'none'}; "
+        f"derived from the forecasts: {', '.join(NAMES)}"
+    )
 
 
 def show(result: Audit) -> None:

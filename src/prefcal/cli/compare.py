@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
+import dataclasses
+import sys
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from prefcal.auditing import DEFAULT_NOTIONS
 from prefcal.cli.audit import check_targets, distribution, named_files, read_file, say
 from prefcal.cli.progress import Progress
 from prefcal.comparing import Comparison, compare
+from prefcal.data.ragged import IntArray
 from prefcal.data.source import ScoreFile
 from prefcal.errors import DataError, UsageError
-
-_SHOWN = 10  # pairs of models whose differences are printed; all are in the JSON
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,37 +23,67 @@ def run(options: argparse.Namespace) -> int:
     models = named_files(options, [options.notion])
     if len(models) < 2:
         raise UsageError("a comparison needs at least two score files: prefcal compare A B ...")
-    check_targets(None, options.json)
+    check_targets(options.report, options.json)
     with Progress() as progress:
         files = {name: read_file(path, name, options, progress) for name, path in models}
-        rows = same_instances(files)
-        first = next(iter(files.values()))
-        forecasts = {name: distribution(file)[rows[name]] for name, file in files.items()}
-        notions = options.notion or [n for n in DEFAULT_NOTIONS if n == "sub-2" or first.pair_probs is None]
         with progress.task("comparing"):
-            found = compare(
-                forecasts,
-                first.outcomes[rows[next(iter(files))]],
-                notions=notions,
-                items=first.info.items,  # type: ignore[arg-type]
+            found = compare_files(
+                files,
+                notions=options.notion,
                 weights="instance" if options.weights == "instance" else None,
                 bins=options.bins,
                 seed=options.seed,
             )
-    text = json.dumps(found.document(), indent=1) + "\n"
+    texts = {}
+    if options.report:
+        from prefcal.report.comparison import render_comparison
+
+        texts[options.report] = render_comparison(found)
+    if options.json and options.json != "-":
+        texts[options.json] = found.to_json()
+    write_files(texts)
     if options.json == "-":
-        say(text)
-        return 0
-    if options.json:
-        write_files({options.json: text})
-    say(render(found))
+        say(found.to_json())
+    else:
+        from prefcal.report.comparison_text import render_text
+
+        say(render_text(found))
+    for target in texts:
+        print(f"wrote {target}", file=sys.stderr)
     return 0
 
 
-def same_instances(files: dict[str, ScoreFile]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.intp]]]:
+def compare_files(
+    files: dict[str, ScoreFile], *, notions: list[str], weights: str | None = None, bins: int = 15, seed: int = 0
+) -> Comparison:
+    """Compare the models of several files about the same data; without ``notions`` those that all models state."""
+    rows = same_instances(files)
+    first = next(iter(files.values()))
+    warnings = []
+    for name, file in files.items():
+        warnings += [f"{name}: {note}" for note in file.info.notes]
+        if file.info.n_skipped:
+            warnings.append(f"{name}: {file.info.n_skipped} records were skipped ({file.info.path})")
+    pairs_only = [name for name, file in files.items() if file.pair_probs is not None]
+    if pairs_only and not notions:
+        warnings.append(f"{', '.join(pairs_only)}: probabilities of pairs only, so only sub-2 is compared")
+    found = compare(
+        {name: distribution(file)[rows[name]] for name, file in files.items()},
+        first.outcomes,
+        notions=notions or (DEFAULT_NOTIONS[:1] if pairs_only else DEFAULT_NOTIONS),
+        items=first.info.items,  # type: ignore[arg-type]
+        weights=weights,
+        clusters=first.clusters,
+        bins=bins,
+        seed=seed,
+    )
+    return dataclasses.replace(found, inputs=[file.info for file in files.values()], warnings=warnings)
+
+
+def same_instances(files: dict[str, ScoreFile]) -> dict[str, IntArray]:
     """Rows of each file so that row i is the same instance in all: by id, or by place where files have none.
 
-    Raises DataError when the instances, their candidates or their outcomes differ.
+    Raises DataError when the instances, their candidates, their outcomes or their clusters differ.
     """
     names = list(files)
     reference = files[names[0]]
@@ -74,43 +103,29 @@ def same_instances(files: dict[str, ScoreFile]) -> dict[str, np.ndarray[tuple[in
                     file=file.info.path,
                 )
             rows[name] = np.array([place[key] for key in reference.ids.tolist()], dtype=np.intp)
-        ours, theirs = file.outcomes[rows[name]].ranks, reference.outcomes.ranks
-        if not np.array_equal(ours.offsets, theirs.offsets) or not np.array_equal(ours.values, theirs.values, True):
+        if not _same_outcomes(file, rows[name], reference):
             raise DataError(f"the outcomes are not those of {names[0]}: not the same data", file=file.info.path)
+        if not _same_clusters(file, rows[name], reference):
+            raise DataError(f"the clusters are not those of {names[0]}: not the same data", file=file.info.path)
     return rows
 
 
-def _interval(interval: tuple[float, float]) -> str:
-    return f"\\[{interval[0]:.4f}, {interval[1]:.4f}]"
+def _same_outcomes(file: ScoreFile, rows: IntArray, reference: ScoreFile) -> bool:
+    """Whether the records of each instance are the same, in the same order, once instances are."""
+    y, expected = file.outcomes, reference.outcomes
+    if len(y) != len(expected):
+        return False
+    new_place = np.argsort(rows)
+    ours, theirs = np.argsort(new_place[y.instance], kind="stable"), np.argsort(expected.instance, kind="stable")
+    if not np.array_equal(new_place[y.instance][ours], expected.instance[theirs]):
+        return False
+    a, b = y.ranks.take(ours), expected.ranks.take(theirs)
+    return np.array_equal(a.offsets, b.offsets) and np.array_equal(a.values, b.values, equal_nan=True)
 
 
-def render(found: Comparison) -> str:
-    """The tables of a comparison as text."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(file=io.StringIO(), width=110, color_system=None, highlight=False)
-    for notion, n in found.n_instances.items():
-        console.print(f"\n{notion}: {n} instances that count for every model")
-        for estimator in dict.fromkeys(s.estimator for s in found.standings):
-            table = Table(title=estimator, title_justify="left", box=None, pad_edge=False)
-            for heading in ("model", "value", "95 % interval", "rank"):
-                table.add_column(heading, justify="left" if heading == "model" else "right")
-            for s in found.standings:
-                if (s.notion, s.estimator) == (notion, estimator):
-                    low, high = s.ranks
-                    ranks = str(low) if low == high else f"{low} to {high}"
-                    table.add_row(escape(s.model), f"{s.value:.4f}", _interval(s.interval), ranks)
-            console.print(table)
-            pairs = [d for d in found.differences if (d.notion, d.estimator) == (notion, estimator)]
-            different = sum(d.p_adjusted <= 0.05 for d in pairs)
-            console.print(f"{different} of {len(pairs)} pairs differ at 5 % (Holm)")
-            if len(pairs) <= _SHOWN:
-                for d in pairs:
-                    names = f"{escape(d.first)} - {escape(d.second)}"
-                    console.print(f"  {names}: {d.difference:+.4f} {_interval(d.interval)}, p = {d.p_adjusted:.2g}")
-            console.print()
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    return file.getvalue()
+def _same_clusters(file: ScoreFile, rows: IntArray, reference: ScoreFile) -> bool:
+    """Whether the same instances belong together, whatever the clusters are called."""
+    if file.clusters is None or reference.clusters is None:
+        return file.clusters is None and reference.clusters is None
+    pairs = np.unique(np.column_stack([file.clusters[rows], reference.clusters]), axis=0)
+    return len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1]))

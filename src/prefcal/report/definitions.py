@@ -30,7 +30,7 @@ _BASICS = (
     (
         "p, adjusted",
         "Probability of an error at least this large if the model were calibrated. Over the groups of a field it is "
-        "adjusted for looking at many groups (Holm).",
+        "adjusted for looking at many groups; the setting adjust says how (Holm by default).",
     ),
 )
 
@@ -76,7 +76,47 @@ _NUMBERS = {
         "The number by which dividing all scores fits these outcomes best (maximum likelihood). Above 1: the model "
         "is over-confident; below 1: under-confident. The order of the candidates stays the same.",
     ),
-    "max_error": ("max_error", "The largest distance between mean p and mean y over the bins."),
+    "ece_at_temperature": (
+        "ece_at_temperature",
+        "The debiased ECE that is left when each half of the data is divided by the temperature of the other half.",
+    ),
+    "p_value_cluster_robust": (
+        "p_value_cluster_robust",
+        "The test of the ECE again, by the normal law of residual sums: it needs this notion only, and counts the "
+        "dependent events of an instance as one unit.",
+    ),
+    "smece": (
+        "smece (smooth ECE)",
+        "Residuals y − p smoothed by a kernel whose width equals the error itself: no bins to choose.",
+    ),
+    "ecce": (
+        "ecce (cumulative, range)",
+        "The range of the running mean of y − p in the order of p; no bins, no width.",
+    ),
+    "ecce_mad": ("ecce_mad (cumulative, largest)", "The largest distance of that running mean from 0."),
+    "ece_mass": ("ece_mass", "As the ECE, with bins that hold equal shares of the events."),
+    "ece_l2": ("ece_l2", "The root mean square gap over those bins: large gaps count more."),
+    "mce": ("mce (largest gap)", "The largest gap over those bins; noisy."),
+    "mcb_brier": (
+        "mcb, dsc, unc (Brier, log)",
+        "Score = MCB − DSC + UNC, with the best non-decreasing recalibration of these data: MCB is what it would "
+        "gain, DSC what the forecasts know, UNC how hard the events are.",
+    ),
+    "detectable_temperature_above": (
+        "detectable_temperature, detectable_ece",
+        "The smallest temperature error, over-confident (above) or under-confident (below), that 80 % of data sets "
+        "like this one would show, and the ECE it amounts to.",
+    ),
+    "position_ad": (
+        "position_ad",
+        "Where each item's observed rank falls in the forecast of its rank: under calibration evenly. The largest "
+        "Anderson-Darling statistic over items, with Holm's p-value.",
+    ),
+    "hpd_ks": (
+        "hpd_ks, hpd_ad",
+        "Where the observed ranking falls in the model's sets of highest probability: under calibration evenly. "
+        "Distance of Kolmogorov and Smirnov, of Anderson and Darling, with tests.",
+    ),
 }
 
 _DRAWINGS = (
@@ -100,6 +140,11 @@ def definitions(results: tuple[Result, ...]) -> tuple[tuple[str, str], ...]:
     """(term, meaning) of everything that these results show, in reading order."""
     used = {r.estimator for r in results} | {name for r in results for name in r.metrics}
     known = tuple(text for name, text in _NUMBERS.items() if name in used)
+    # Names that share an entry.
+    used -= {
+        "mcb_log", "dsc_brier", "dsc_log", "unc_brier", "unc_log", "detectable_temperature_below",
+        "detectable_ece_above", "detectable_ece_below", "hpd_ad",
+    }  # fmt: skip
     unknown = tuple(
         (name, "An estimator without a definition here; see the documentation of what computed it.")
         for name in sorted(used - set(_NUMBERS))

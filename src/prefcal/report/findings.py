@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prefcal.report.contract import AuditLike
+from prefcal.report.power import detectable_text
 from prefcal.report.wording import (
     clean,
     clean_result,
@@ -210,11 +211,11 @@ def _remedy(r: Result) -> tuple[str, str]:
     if factor < 1.1:
         return f" No factor on its scores would help much: the best one is {significant(t)}.", ""
     how = f"{verb.lower()} its scores by {significant(factor)}"
-    after = metric(r, "ece_at_temperature")
+    left = r.metrics.get("ece_at_temperature")
     text = f" {verb} its scores by {significant(factor)}{spread} is the one factor that fits these outcomes best."
-    if math.isfinite(after):
-        text += f" With it, the error would be {points(after)}."
-        if after <= 0.5 * r.value:
+    if left is not None and left.interval is not None:
+        text += f" With it, an error of {point_range(left.interval)} would be left (95 % interval)."
+        if left.value <= 0.5 * r.value:
             return text, f"{how} would fix most of it"
     return text, ""
 
@@ -247,6 +248,10 @@ def _undetermined(r: Result) -> Finding:
             f"little, since a calibrated model would show {points(r.null_mean)} here by chance alone "
             f"({p_clause(r.p_value)}). More instances would settle it."
         )
+        shown = detectable_text(
+            r.metrics.get("detectable_temperature_above"), r.metrics.get("detectable_temperature_below")
+        )
+        text += f" With a power of 80 %, {shown}." if shown else ""
     else:
         text += _evidence(r) + " The test does not reject calibration, and that is no proof of it."
     return Finding("caution", title, text, r.model, r.notion)

@@ -22,9 +22,11 @@ from prefcal.report.wording import (
     p_value,
     percent,
 )
+from prefcal.report.worst import forest_cell, scale_of_groups
 
 # Up to here things stand open on the page; more of them fold.
 OPEN_FINDINGS, OPEN_PICTURES, OPEN_DIAGRAMS, OPEN_GROUP_TABLES = 6, 6, 6, 3
+OPEN_SEARCHES = 4
 
 
 def render_html(audit: AuditLike, *, implies: Implies | None = None) -> str:
@@ -57,6 +59,7 @@ def page_context(summary: Summary) -> dict[str, Any]:
             "pictures": OPEN_PICTURES,
             "diagrams": OPEN_DIAGRAMS,
             "groups": OPEN_GROUP_TABLES,
+            "worst": OPEN_SEARCHES,
         },
         "estimators": {"ece": "ECE", "skce": "SKCE"},
     }
@@ -88,6 +91,7 @@ def environment(*folders: Path) -> Any:
     }
     environment.globals |= {
         "axis_cell": axis_cell,
+        "forest_cell": forest_cell,
         "icon": icon,
         "interval_cell": interval_cell,
         "lattice_svg": lattice_svg,
@@ -95,6 +99,7 @@ def environment(*folders: Path) -> Any:
         "metric_text": metric_text,
         "reliability": reliability,
         "scale_of": Scale.of,
+        "scale_of_groups": scale_of_groups,
         "state_text": state_text,
     }
     return environment

@@ -11,6 +11,7 @@ from prefcal.report.definitions import definitions
 from prefcal.report.findings import Finding, findings_of
 from prefcal.report.lattice import Implies, Picture, pictures
 from prefcal.report.wording import clean, clean_result, count, listing
+from prefcal.report.worst import WorstTable, worst_tables
 from prefcal.result import Result
 
 
@@ -93,6 +94,7 @@ class Summary:
     definitions: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
     version: str
+    worst: tuple[WorstTable, ...] = ()
 
 
 def summarize(audit: AuditLike, *, implies: Implies | None = None) -> Summary:
@@ -101,13 +103,13 @@ def summarize(audit: AuditLike, *, implies: Implies | None = None) -> Summary:
     Parameters
     ----------
     audit
-        Anything with ``results``, ``inputs``, ``warnings`` and ``version``.
+        Anything with ``results``, ``inputs``, ``warnings`` and ``version`` (and ``worst``, where a search was made).
     implies
         Whether one notion (by name) implies another for every number of items; default the rule of
         :mod:`prefcal.notions`.
     """
     results = tuple(clean_result(r) for r in audit.results)
-    inputs = tuple(_input(i) for i in audit.inputs)
+    inputs = tuple(input_row(i) for i in audit.inputs)
     overall = tuple(r for r in results if r.group is None)
     models = tuple(dict.fromkeys(r.model for r in results))
     most_items = {clean(i.model): int(i.n_items[1]) for i in audit.inputs}
@@ -125,6 +127,7 @@ def summarize(audit: AuditLike, *, implies: Implies | None = None) -> Summary:
         definitions=definitions(results),
         settings=_common_settings(results),
         version=clean(audit.version),
+        worst=worst_tables(getattr(audit, "worst", ())),
     )
 
 
@@ -196,7 +199,8 @@ def _coverage(r: Result) -> CoverageRow:
     return CoverageRow(r.model, r.notion, r.coverage.get("used", 0), sum(r.coverage.values()), left_out)
 
 
-def _input(i: InputLike) -> InputRow:
+def input_row(i: InputLike) -> InputRow:
+    """One input as text."""
     low, high = i.n_items
     settings = getattr(i, "settings", None) or {}
     return InputRow(

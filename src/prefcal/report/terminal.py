@@ -42,6 +42,7 @@ _KINDS = {
 _BARS = "▁▂▃▄▅▆▇█"
 # Long audits: the page shows everything, the terminal says how much more there is.
 _MOST_FINDINGS, _MOST_GROUPS, _MOST_CURVES, _MOST_TABLES = 8, 10, 6, 6
+_MOST_WORST = 5
 
 
 def render_terminal(
@@ -80,6 +81,7 @@ class _Printer:
             self.table(table)
         self.reliability(s)
         self.groups(s)
+        self.worst(s)
         self.coverage(s.coverage, s.warnings)
         self.inputs(s.inputs)
         self.definitions(s)
@@ -215,6 +217,22 @@ class _Printer:
             self.rows(shown, table.results[0].estimator, adjusted=True)
             self.more(len(table.results) - _MOST_GROUPS, "group")
         self.more(len(s.groups) - _MOST_TABLES, "group table")
+
+    def worst(self, s: Summary) -> None:
+        for table in self.some(s.worst, _MOST_TABLES):
+            self.head(table.title)
+            for sentence in table.text:
+                self.line(sentence)
+            self.line("shrunken     95 % interval  measured  p adj  worst      n", "dim")
+            for name, g in self.some(table.rows, _MOST_WORST):
+                self.line(name, "bold")
+                self.line(
+                    f"{decimal(g.shrunken):>8}  {decimal_range(g.shrunken_interval):>16}  {decimal(g.error):>8}  "
+                    f"{p_value(g.p_adjusted).replace(NBSP, ''):>5}  {_percent(max(g.probability_worst, 0.0001)):>5}  "
+                    f"{short_count(g.n_instances):>5}"
+                )
+            self.more(len(table.rows) - _MOST_WORST, "group")
+        self.more(len(s.worst) - _MOST_TABLES, "search")
 
     def coverage(self, rows: tuple[CoverageRow, ...], warnings: tuple[str, ...]) -> None:
         self.head("Coverage and warnings")

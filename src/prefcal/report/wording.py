@@ -181,7 +181,7 @@ def metric(result: Result, name: str) -> float:
 
 def metric_text(name: str, estimate: Estimate) -> tuple[str, str]:
     """Value and interval of any metric as text."""
-    if name == "temperature":
+    if "temperature" in name and not name.startswith("ece"):
         interval = estimate.interval
         shown = MISSING if interval is None else f"[{significant(interval[0])}, {significant(interval[1])}]"
         return significant(estimate.value) if not math.isnan(estimate.value) else MISSING, shown
