@@ -544,3 +544,11 @@ def test_bad_use(name: str) -> None:
     call, message = BAD_USE[name]
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_pairs_of_at_most_two_items():
+    """sub-2 of two items is the full ranking, which an instance of one item does not have."""
+    h = pc.PlackettLuce([[1.0, 0.0], [2.0]])
+    probs = h.marginal("sub-2").probs
+    assert probs[0, 0] == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))])
+    assert np.isnan(probs[1]).all()

@@ -67,8 +67,8 @@ def test_names_stay_what_they_are_after_submodules_load():
 
 
 ROOMS = ["errors", "views", "data", "datasets", "distributions", "rankers", "notions", "result", "estimators"]
-ROOMS += ["recalibration", "conformal", "decisions", "audited", "auditing", "comparing", "grouping", "planning", "report"]
-ROOMS += ["studies", "cli"]
+ROOMS += ["recalibration", "conformal", "decisions", "audited", "auditing", "comparing", "grouping"]
+ROOMS += ["mending", "planning", "report", "studies", "cli"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/prefcal").rglob("*.py")), ids=lambda p: p.stem)

@@ -8,7 +8,10 @@ from typing import Any, Final
 from prefcal.data.roles import ROLES
 
 #: Command -> module of this package.
-COMMANDS: Final = {"audit": "audit", "compare": "compare", "theory": "theory", "demo": "demo", "study": "study"}
+COMMANDS: Final = {
+    "audit": "audit", "compare": "compare", "recalibrate": "recalibrate", "apply": "apply", "power": "power",
+    "theory": "theory", "demo": "demo", "study": "study",
+}  # fmt: skip
 
 #: Study -> module of this package.
 STUDIES: Final = {"label-ranking": "study_label_ranking", "reward-models": "study_reward_models"}
@@ -26,6 +29,9 @@ def build_parser(version: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _audit(commands)
     _compare(commands)
+    _recalibrate(commands)
+    _apply(commands)
+    _power(commands)
     theory = commands.add_parser(
         "theory",
         help="print the lattice of notions and re-verify every theorem, table and witness exactly",
@@ -75,7 +81,21 @@ def _audit(commands: Any) -> None:
         help="what to judge: sub-2, top-1:confidence, full:canonical, ... (default: sub-2 top-1:confidence)",
     )
     add(
-        "--group", nargs="+", action="extend", default=[], metavar="FIELD", help="repeat everything within each value"
+        "--group",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD",
+        help="repeat everything within each value of a field, or of @spread, @margin (of the scores), @candidates, "
+        "@length; many numbers are cut at their quartiles",
+    )
+    add(
+        "--worst",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD",
+        help="find the worst group of these fields, and the worst conjunction of two of them",
     )
     add("--report", metavar="F.html", help="write a self-contained HTML report")
     add("--json", metavar="F.json", help="write all results as JSON; - for standard output instead of the summary")
@@ -92,6 +112,7 @@ def _audit(commands: Any) -> None:
     measure = measuring.add_argument
     measure("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
     measure("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
+    measure("--adjust", choices=("holm", "bh", "by"), default="holm", help="for many groups (default: %(default)s)")
     measure("--tolerance", type=float, default=0.05, help="error that counts as calibrated (default: %(default)s)")
     measure("--draws", type=int, default=999, help="null draws (default: %(default)s)")
     measure("--seed", type=int, default=0)
@@ -110,12 +131,93 @@ def _compare(commands: Any) -> None:
     _files(compare)
     add = compare.add_argument
     add("--notion", nargs="+", action="extend", default=[], metavar="N", help="scalar notions (default: as in audit)")
+    add("--report", metavar="F.html", help="write a self-contained HTML report")
     add("--json", metavar="F.json", help="write the comparison as JSON; - for standard output instead of the tables")
     _reading(compare)
     add("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
     add("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
     add("--seed", type=int, default=0)
     _common(compare)
+
+
+def _recalibrate(commands: Any) -> None:
+    recalibrate = commands.add_parser(
+        "recalibrate",
+        help="fit a map that mends a model's probabilities, and measure it out of sample",
+        description="Fits a recalibration map by maximum likelihood of what was observed. The before/after numbers "
+        "are of forecasts made by maps of the other folds; the saved map is fitted on everything.",
+    )
+    _files(recalibrate)
+    add = recalibrate.add_argument
+    add("--method", default="auto", metavar="M", help="auto (default: cross-validated choice), temperature, ...")
+    add("--save", metavar="CAL.json", help="write the map, to be used by prefcal apply")
+    add("--report", metavar="F.html", help="write the before/after page")
+    add("--json", metavar="F.json", help="write everything as JSON; - for standard output instead of the summary")
+    add("--notion", nargs="+", action="extend", default=[], metavar="N", help="measured before and after")
+    _context(recalibrate)
+    add("--folds", type=int, default=5, help="parts of the cross-fit (default: %(default)s)")
+    _reading(recalibrate)
+    add("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
+    add("--weights", choices=("event", "instance"), default="event", help="what counts 1 (default: %(default)s)")
+    add("--tolerance", type=float, default=0.05, help="error that counts as calibrated (default: %(default)s)")
+    add("--seed", type=int, default=0)
+    add("--quiet", action="store_true", help="no summary on standard output")
+    _common(recalibrate)
+
+
+def _apply(commands: Any) -> None:
+    apply = commands.add_parser(
+        "apply",
+        help="apply a saved map to a score file",
+        description="Writes the file with recalibrated scores: one record an instance, with its id, its fields, and "
+        "its outcome where it has one. Maps whose result no scores can express write best_probs and pair_probs.",
+    )
+    apply.add_argument("map", metavar="CAL.json", help="what prefcal recalibrate --save wrote")
+    _files(apply)
+    apply.add_argument("--out", required=True, metavar="PATH", help="file to write: .jsonl, .json or .parquet")
+    _context(apply)
+    _reading(apply)
+    _common(apply)
+
+
+def _context(parser: argparse.ArgumentParser) -> None:
+    """What a map may use besides the scores."""
+    add = parser.add_argument
+    add("--feature", nargs="+", action="extend", default=[], metavar="FIELD", help="numbers that describe instances")
+    add(
+        "--item-feature", nargs="+", action="extend", default=[], metavar="COL",
+        help="columns with a number for each candidate (length, place shown, ...)",
+    )  # fmt: skip
+    add("--group", metavar="FIELD", help="field whose values get a map each, pooled towards each other")
+
+
+def _power(commands: Any) -> None:
+    power = commands.add_parser(
+        "power",
+        help="how many instances an audit needs to see an error of a given size",
+        description="Simulates the audit's own test on outcomes whose true temperature is not 1, and finds the "
+        "number of instances at which it rejects calibration often enough.",
+    )
+    add = power.add_argument
+    add("--notion", default="sub-2", metavar="N", help="what will be audited (default: %(default)s)")
+    add("--temperature", type=float, metavar="T", help="error to detect: scores / T fit the truth (default: 1.25)")
+    add("--ece", type=float, metavar="E", help="error to detect, as the binned error of an over-confident model")
+    add("--candidates", type=int, metavar="M", help="items of an instance (default: 4)")
+    add("--spread", type=float, metavar="S", help="standard deviation of the scores, which are normal (default: 1)")
+    add("--from", dest="source", metavar="PATH", help="take forecasts, and what outcomes show, from a score file")
+    add(
+        "--observed",
+        choices=("ranks", "best", "pairs"),
+        help="what an instance shows: ranking, best item, order of two (default: ranks, or as in the file)",
+    )
+    add("--n", type=int, nargs="+", default=[], metavar="N", help="show the power of so many instances")
+    add("--power", type=float, default=0.8, metavar="P", help="how often to reject (default: %(default)s)")
+    add("--alpha", type=float, default=0.05, metavar="A", help="size of the test (default: %(default)s)")
+    add("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
+    add("--seed", type=int, default=0)
+    add("--json", metavar="F.json", help="write the plan as JSON; - for standard output instead of the summary")
+    _reading(power)
+    _common(power)
 
 
 def _files(parser: argparse.ArgumentParser) -> None:

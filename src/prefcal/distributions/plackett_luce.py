@@ -170,6 +170,8 @@ class PlackettLuce(StageWise):
         m, k = self.n_items, view.k
         if self.scores.is_dense:
             return self._dense_probs(view), None
+        if m == 2 and view.kind == "full":  # sub-2 of two items, which those with one item lack
+            view, k = View("sub", 2), 2
         if view.kind not in ("sub", "position"):
             at = int(np.flatnonzero(self.sizes < m)[0])
             raise UsageError(

@@ -1,0 +1,161 @@
+"""Choices of models other than Plackett-Luce, as far as one scale changes them: powers of listed probabilities.
+
+``P_a(order)`` proportional to ``P(order)^a``: for a list of rankings an exponential family, with l(a) and its
+derivatives as sums over the list; for Babington Smith the same as scaling the log-odds of its comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefcal.data.outcomes import Outcomes
+from prefcal.data.ragged import FloatArray
+from prefcal.distributions.babington_smith import BabingtonSmith
+from prefcal.distributions.base import chunks
+from prefcal.distributions.categorical import Categorical
+from prefcal.estimators.inputs import aligned_ranks
+from prefcal.recalibration.choices import BoolArray, Choice, Jets
+from prefcal.recalibration.likelihood import agreeing, observed_log_prob
+
+# Probabilities of all rankings that may be listed at once (64 MiB), for models that are not lists.
+LISTED_NUMBERS = 1 << 23
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Choice):
+    """``log_p`` (c, r) of the listed rankings (-inf: impossible) and which of them agree with the observation."""
+
+    log_p: FloatArray
+    agrees: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.log_p)
+
+    def jets(self, scale: FloatArray | float) -> Jets:
+        """See :meth:`Choice.jets`: E and Var of log p among those that agree, minus among all."""
+        a = np.asarray(scale, dtype=np.float64).reshape(-1, 1)
+        possible = ~np.isneginf(self.log_p)
+        finite = np.where(possible, self.log_p, 0.0)
+        out = np.zeros((3, len(self)))
+        for sign, among in ((1.0, possible & self.agrees), (-1.0, possible)):
+            logits = np.where(among, a * finite, -np.inf)
+            top = logits.max(axis=1, keepdims=True)
+            w = np.exp(logits - top)
+            total = w.sum(axis=1, keepdims=True)
+            w /= total
+            mean = (w * finite).sum(axis=1)
+            out[0] += sign * (top + np.log(total))[:, 0]
+            out[1] += sign * mean
+            out[2] += sign * (w * (finite - mean[:, None]) ** 2).sum(axis=1)
+        return out[0], out[1], out[2]
+
+    def slopes(self, scale: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`Choice.slopes`."""
+        _, first, second = self.jets(scale)
+        return first, np.maximum(-second, 0.0)
+
+    def gap_range(self, which: BoolArray) -> tuple[float, float]:
+        """See :meth:`Choice.gap_range`; log p of each other ranking minus that of each that agrees."""
+        low = high = 0.0
+        for log_p, agrees in zip(self.log_p[which], self.agrees[which], strict=True):
+            possible = ~np.isneginf(log_p)
+            own, others = log_p[agrees & possible], log_p[~agrees & possible]
+            if len(others):
+                low = min(low, float(others.min() - own.max()))
+                high = max(high, float(others.max() - own.min()))
+        return low, high
+
+    def typical_gap(self) -> float:
+        """See :meth:`Choice.typical_gap`; of the possible rankings to their mean."""
+        possible = ~np.isneginf(self.log_p)
+        finite = np.where(possible, self.log_p, 0.0)
+        mean = finite.sum(axis=1, keepdims=True) / possible.sum(axis=1, keepdims=True)
+        return float(np.abs(np.where(possible, finite - mean, 0.0)).sum() / possible.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Choice):
+    """Babington Smith forecasts ``h`` and outcomes ``y``; derivatives by differences."""
+
+    h: BabingtonSmith
+    y: Outcomes
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+    def log_prob(self, scale: FloatArray | float) -> FloatArray:
+        """See :meth:`Choice.log_prob`."""
+        return observed_log_prob(scaled_comparisons(self.h, np.asarray(scale)), self.y)
+
+    def jets(self, scale: FloatArray | float) -> Jets:
+        """See :meth:`Choice.jets`; central differences, relative error about 1e-8 and 1e-4."""
+        a = np.asarray(scale, dtype=np.float64)
+        step = 1e-4 * np.maximum(np.abs(a), 1e-2)
+        low, middle, high = (self.log_prob(a + k * step) for k in (-1, 0, 1))
+        return middle, (high - low) / (2 * step), (high - 2 * middle + low) / step**2
+
+    def slopes(self, scale: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`Choice.slopes`."""
+        _, first, second = self.jets(scale)
+        return first, np.maximum(-second, 0.0)
+
+    def gap_range(self, which: BoolArray) -> tuple[float, float]:
+        """See :meth:`Choice.gap_range`; not enumerated, so as if some were right and some wrong."""
+        return -1.0, 1.0
+
+    def typical_gap(self) -> float:
+        """See :meth:`Choice.typical_gap`; log-odds of the comparisons, bounded."""
+        with np.errstate(divide="ignore"):
+            odds = np.log(self.h.probs) - np.log(self.h.probs.transpose(0, 2, 1))
+        return float(np.minimum(np.abs(odds), 30.0).mean())
+
+
+def scaled_comparisons(h: BabingtonSmith, a: FloatArray | float) -> BabingtonSmith:
+    """The model with the log-odds of its comparisons multiplied by ``a``; certain ones stay certain."""
+    return BabingtonSmith(scaled_pair_probs(h.probs, a))
+
+
+def scaled_pair_probs(probs: FloatArray, a: FloatArray | float) -> FloatArray:
+    """Pairwise probabilities with their log-odds multiplied by ``a`` (a number, or one for each instance)."""
+    factor = np.asarray(a, dtype=np.float64).reshape(-1, 1, 1)
+    with np.errstate(divide="ignore"):
+        odds = np.log(probs) - np.log(probs.transpose(0, 2, 1))
+    odds = np.where(np.isinf(odds), odds, np.where(np.isinf(odds), 0.0, odds) * factor)
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
+
+
+def powered(h: Categorical, a: float) -> Categorical:
+    """Probabilities to the power ``a`` >= 0, renormalised; what had probability 0 keeps it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_p = np.where(h.probs > 0, a * np.log(h.probs), -np.inf)
+    p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+    return Categorical(h.orders, p / p.sum(axis=1, keepdims=True))
+
+
+def compared_choices(h: BabingtonSmith, y: Outcomes) -> list[Choice]:
+    """Observations of Babington Smith, all possible: as listed rankings where these are few, else by recursion."""
+    if len(h) * math.factorial(h.n_items) <= LISTED_NUMBERS:
+        full = h.marginal("full")
+        probs = full.probs[:, 0] / full.probs[:, 0].sum(axis=1, keepdims=True)
+        return listed_choices(Categorical(full.outcomes[0], probs), y)
+    return [Compared(np.arange(len(h)), h.n_items, True, h, y)]
+
+
+def listed_choices(h: Categorical, y: Outcomes) -> list[Choice]:
+    """The observations of listed rankings, one choice each; those of probability 0 are left out."""
+    out: list[Choice] = []
+    m = h.n_items
+    for part in chunks(len(h), len(h.orders) * m):
+        rows = np.arange(len(h))[part]
+        ranks = aligned_ranks(y, next(h[part].blocks(len(rows) * m)))
+        agrees = agreeing(h.orders[None], ranks)
+        with np.errstate(divide="ignore"):
+            log_p = np.log(h.probs[part])
+        possible = (agrees & ~np.isneginf(log_p)).any(axis=1)
+        if possible.any():
+            out.append(Listed(rows[possible], m, True, log_p[possible], agrees[possible]))
+    return out
