@@ -10,12 +10,13 @@ JOBS   ?= 2
 test slow: export OPENBLAS_NUM_THREADS = 1
 test slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help demo test slow check format pictures bench witnesses clean
+.PHONY: help demo test slow references check format pictures bench witnesses clean
 
 help:
 	@echo "make demo      audit real data, offline; ends by naming the report it wrote"
 	@echo "make test      the tests (make slow: those that take minutes)"
 	@echo "make check     lint, format and types"
+	@echo "make references  agreement with independent packages (installed into an environment of their own)"
 	@echo "make bench     speed as ratios to bare numpy"
 	@echo "make witnesses search the lattice's witnesses again (deterministic)"
 	@echo "make pictures  the pictures of the README (needs Chromium and PREFCAL_DATA)"
@@ -40,6 +41,12 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
 
+# Apart: these packages bring many others, which nothing else here needs.
+references: $(VENV)/.dev
+	test -x $(VENV)-references/bin/python || $(PYTHON) -m venv $(VENV)-references
+	$(VENV)-references/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,references]'
+	$(VENV)-references/bin/python -m pytest tests/test_references.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +66,4 @@ pictures: $(VENV)/.dev
 	$(BIN)/python docs/make_pictures.py
 
 clean:
-	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-references out dist build .pytest_cache .mypy_cache .ruff_cache

@@ -13,10 +13,7 @@ import prefcal as pc
 from prefcal.estimators.cumulative import cumulative_error
 from prefcal.estimators.detectable import detectable
 from prefcal.estimators.events import Pairs, TopChoice
-from prefcal.estimators.hpd import hpd_coverage
-from prefcal.estimators.isotonic import isotonic_curve
 from prefcal.estimators.points import Points
-from prefcal.estimators.rank_histogram import rank_histogram
 from prefcal.estimators.residuals import Events, gather
 from prefcal.estimators.scalar import fill_tables
 from prefcal.estimators.smooth import smooth_ece
@@ -97,7 +94,7 @@ def where() -> None:
     h, y = drawn(1000, 2, over=1.8)
     r = pc.audit(h, y, items="exchangeable", notions=["sub-2"])["sub-2"]
     e = events(h, y, Pairs(ties_equal=False))
-    curve = isotonic_curve(e.p, e.y, clusters=e.unit)
+    curve = pc.isotonic_curve(e.p, e.y, clusters=e.unit)
     at = np.unique(np.searchsorted(curve.p, np.linspace(curve.p[0], curve.p[-1], 300)))
     say("debiased", r.debiased, r.interval)
 
@@ -228,10 +225,10 @@ def rankings() -> None:
     cover = {}
     for name, over in (("calibrated", 1.0), ("twice too sure", 2.0), ("half as sure", 0.5)):
         h, y = drawn(1000, 6, m=5, over=over)
-        cover[name] = hpd_coverage(h, y)
+        cover[name] = pc.hpd_coverage(h, y)
         say("HPD", name, "KS", cover[name].ks, "p", cover[name].ks_p_value)
     h, y = drawn(1000, 6, m=5, over=2.0)
-    shape = rank_histogram(h, y, items="exchangeable")
+    shape = pc.rank_histogram(h, y, items="exchangeable")
     say("rank histogram, first choice: p", float(shape.p_adjusted[0]), shape.counts[0].tolist())
     rng = np.random.default_rng(6)
     orders = np.array([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
@@ -240,7 +237,7 @@ def rankings() -> None:
     audit = pc.audit(stated, seen, notions=["sub-2", "full:canonical"])
     for r in audit.results:
         say("counterexample", r.notion, r.estimator, r.value, "p", r.p_value, r.verdict)
-    say("counterexample, HPD: p", hpd_coverage(stated, seen).ks_p_value)
+    say("counterexample, HPD: p", pc.hpd_coverage(stated, seen).ks_p_value)
 
     def draw(figure: Any, c: dict[str, str]) -> None:
         left, right = figure.subplots(1, 2)

@@ -179,12 +179,12 @@ def test_the_study_measures_what_an_audit_prints(study, items):
 
     Null means and intervals have draws of their own: 5 runs of 99 draws each against 5 of 999.
     """
-    chosen = cell(study, "pl", 2.0, 3, items, 50)
+    chosen = cell(study, "pl", 2.0, 3, items, 200)
     records = study["simulation"].batch(chosen, 0, runs=5)
     rng = np.random.default_rng([study["simulation"].zlib.crc32(chosen.name.encode()), 0])
-    h, truth = chosen.world.draw(250, rng)
+    h, truth = chosen.world.draw(1000, rng)
     y = study["worlds"].observed(truth, rng)
-    parts = [slice(50 * i, 50 * i + 50) for i in range(5)]
+    parts = [slice(200 * i, 200 * i + 200) for i in range(5)]
     audits = [pc.audit(h[p], y[p], notions=chosen.notions, items=items) for p in parts]
     for notion, record in zip(chosen.notions, records, strict=True):
         found = [a[notion] for a in audits]
@@ -207,7 +207,7 @@ def test_expected_outcomes_are_those_of_many_draws(study, truth, items):
     for notion, error in zip(chosen.notions, exact, strict=True):
         assert audit[notion].debiased == pytest.approx(error, abs=0.008)
         low, high = audit[notion].interval
-        assert low - 0.001 <= error <= high + 0.001
+        assert low - 0.003 <= error <= high + 0.003
 
 
 def test_calibrated_models_in_short(study):
@@ -248,8 +248,8 @@ def test_miscalibrated_models_in_short(study, truth, distortion, items, n):
         se = math.sqrt(record["debiased2"] / runs - (record["debiased"] / runs) ** 2) / math.sqrt(runs)
         plain = record["value"] / runs - error
         assert abs(record["debiased"] / runs - error) <= abs(plain) + 3 * se
-        noise = 3 * math.sqrt(runs * 0.25)
-        assert record["reject_exact"] >= record["reject_naive"] - noise
+        if n == 200:
+            assert record["reject_exact"] >= record["reject_naive"] - 3 * math.sqrt(runs * 0.25)
 
 
 def test_the_study_goes_on_where_it_was_and_adds_up(study, tmp_path):
@@ -276,9 +276,12 @@ def test_the_page_shows_the_stored_results(study):
     rows = json.loads((STUDY / "results.json").read_text())
     page = (STUDY.parents[1] / "docs" / "validity.md").read_text(encoding="utf-8")
     assert page == study["tables"].render(rows)
-    runs = [r["runs"] for r in rows if r["calibrated"]]
-    for test, bound in (("exact", 0.065), ("normal", 0.075)):
-        assert sum(r.get(f"reject_{test}", 0) for r in rows if r["calibrated"]) <= bound * sum(runs)
+    for test, least, most in (("exact", 0.035, 0.065), ("normal", 0.0, 0.075)):
+        tested = [r for r in rows if r["calibrated"] and f"reject_{test}" in r]
+        for n in study["simulation"].SIZES:
+            part = [r for r in tested if r["n"] == n]
+            rate = sum(r[f"reject_{test}"] for r in part) / sum(r["runs"] for r in part)
+            assert least <= rate <= most, (test, n)
     for (n, kind), part in study["tables"].groups(rows, "n", "items"):
         inside = sum(study["tables"].covered(r) for r in part) / sum(r["runs"] for r in part)
         assert inside >= 0.92, (n, kind)

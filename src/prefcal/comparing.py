@@ -18,7 +18,7 @@ from prefcal.auditing import ALPHA, DEFAULT_NOTIONS
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.binned import Z95, ece_debiased
 from prefcal.estimators.cells import steady_scale
 from prefcal.estimators.events import Items, family_for, log_loss
@@ -223,6 +223,8 @@ def compare(
     """
     if len(models) < 2:
         raise UsageError(f"a comparison needs at least two models, got {len(models)}")
+    require_whole("bins", bins, 1)
+    require_whole("seed", seed, 0)
     named = [notions] if isinstance(notions, str | Notion) else list(notions)
     standings: list[Standing] = []
     differences: list[Difference] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 
 class PrefcalError(Exception):
@@ -50,6 +52,16 @@ class UsageError(PrefcalError, ValueError):
         near = difflib.get_close_matches(given, names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return cls(f"unknown {what} {given!r}; allowed: {', '.join(names)}{hint}")
+
+
+def require_whole(what: str, number: Any, least: int) -> None:
+    """Raise UsageError unless ``number`` is a whole number of at least ``least``."""
+    try:
+        fine = not isinstance(number, bool) and operator.index(number) >= least
+    except TypeError:
+        fine = False
+    if not fine:
+        raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
 
 
 class MissingExtraError(PrefcalError, ImportError):

@@ -25,6 +25,7 @@ from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.events import Items
 from prefcal.notions.notion import Notion
+from prefcal.recalibration.auto import Auto
 from prefcal.recalibration.base import METHODS, Recalibrator
 from prefcal.recalibration.fitting import fitted, prepare, recalibrate, unit_folds
 from prefcal.recalibration.likelihood import observed_log_prob
@@ -79,7 +80,7 @@ class Mending:
             "seed": self.seed,
             "methods_of_folds": list(self.chosen),
             "log_loss": {name: _estimate(e) for name, e in self.log_loss.items()},
-            "same_top": self.same_top,
+            "same_top": None if math.isnan(self.same_top) else self.same_top,
             "before": self.before.records(),
             "after": self.after.records(),
             "comparison": None if self.comparison is None else self.comparison.document(),
@@ -154,22 +155,27 @@ def mend(
     (True, 1.0)
     """
     inputs_of_map = {"features": features, "item_features": item_features, "groups": groups}
-    whole = recalibrate(h, y, method, **inputs_of_map, weights=weights, clusters=clusters, seed=seed, **options)
     data = prepare(h, y, features, item_features, groups, weights, clusters)
-    shared = options | ({"seed": seed} if method == "auto" else {})
+    whole = recalibrate(
+        h, y, method, **inputs_of_map, weights=weights, clusters=clusters, seed=seed,
+        folds=_inner_folds(data.units), **options,
+    )  # fmt: skip
     parts, chosen = [], []
     for fit_rows, held in unit_folds(data.units, folds, seed):
-        part = fitted(METHODS[method], data.take(fit_rows), **shared)
+        inner = {"seed": seed, "folds": _inner_folds(data.units[fit_rows])} if method == "auto" else {}
+        part = fitted(METHODS[method], data.take(fit_rows), **inner, **options)
         rest = data.take(held)
         parts.append(
             (held, part(rest.h, features=rest.features, item_features=rest.item_features, groups=rest.groups))
         )
-        chosen.append(part.method)
+        chosen.append(part.chosen.method if isinstance(part, Auto) else part.method)
     mended = stack(parts)
 
     one_each = len(np.unique(data.units)) == len(data)
     common: dict[str, Any] = {
-        "items": items or ("labelled" if h.has_labels else "exchangeable"), "weights": data.weights,
+        "items": items or ("labelled" if h.has_labels else "exchangeable"),
+        # Shares within an instance cannot be told from records of several; then the records' own weights stand in.
+        "weights": "instance" if isinstance(weights, str) and (data.weights == 1.0).all() else data.weights,
         "clusters": None if one_each else data.units, "bins": bins, "seed": seed,
     }  # fmt: skip
     named = [notions] if isinstance(notions, str | Notion) else list(notions)
@@ -181,7 +187,9 @@ def mend(
         notes.append(f"the folds chose different methods: {', '.join(chosen)}")
     comparison = compare({RAW: data.h, MENDED: mended}, data.y, notions=scalar, **common) if scalar else None
     try:
-        costs = decisions(data.h, data.y, mended=mended, weights=data.weights, clusters=common["clusters"], seed=seed)
+        costs = decisions(
+            data.h, data.y, mended=mended, weights=common["weights"], clusters=common["clusters"], seed=seed
+        )
     except (DataError, UsageError) as error:
         costs = None
         notes.append(f"what it costs in decisions was not computed: {error}")
@@ -189,6 +197,11 @@ def mend(
         whole, tuple(chosen), before, after, comparison, _log_loss(data, mended), _same_top(data.h, mended), costs,
         folds, seed, tuple(inputs), tuple(notes),
     )  # fmt: skip
+
+
+def _inner_folds(units: Any) -> int:
+    """Folds among which ``auto`` chooses: five, or as many as there are units."""
+    return min(5, len(np.unique(units)))
 
 
 def _log_loss(data: Any, mended: Distribution) -> dict[str, Estimate]:
@@ -207,7 +220,10 @@ def _mean(values: FloatArray, weights: FloatArray, units: Any) -> Estimate:
     total = weights.sum()
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        return Estimate(math.inf, note=f"{bad} records happened although they were given probability 0")
+        with np.errstate(invalid="ignore"):  # a difference of infinities is not a number
+            return Estimate(
+                float(values.sum()), note=f"{bad} records happened although they were given probability 0"
+            )
     value = float(weights @ values / total)
     by_unit = np.bincount(units, weights * (values - value))
     n = len(np.unique(units))

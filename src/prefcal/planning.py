@@ -33,6 +33,10 @@ Observed = Literal["ranks", "best", "pairs"]
 OBSERVED: tuple[Observed, ...] = ("ranks", "best", "pairs")
 #: Instances that stand for the population in one replicate.
 POPULATION = 10_000
+#: Pairs of candidates that it may have (about 100 bytes each); long lists make it smaller, down to 30 instances.
+POPULATION_PAIRS = 5_000_000
+#: Largest number of candidates of a made-up population.
+MOST_CANDIDATES = 1_000
 REPLICATES = 5
 MOST = 1e8  # instances; a plan that needs more is none
 _T975 = 2.7764451051977987  # Student's t with REPLICATES - 1 degrees of freedom
@@ -227,15 +231,18 @@ class _Population:
             raise UsageError(f"{notion.name} is a vector notion: power is known for scalar notions")
         sizes = np.array([m]) if forecasts is None else forecasts.sizes
         self.sizes = (int(sizes.min()), int(sizes.max()))
+        pairs = max(self.sizes[1] * (self.sizes[1] - 1) // 2, 1)
+        most = min(POPULATION, max(POPULATION_PAIRS // pairs, 30))
+        self.drawn = most if forecasts is None else min(len(forecasts), most)
 
     def draw(self, rng: np.random.Generator) -> TemperedTruth:
         """A sample of the population, looked at by the notion."""
         if self.h is None:
-            h = PlackettLuce(rng.normal(scale=self.spread, size=(POPULATION, self.m)))
-            rows = np.arange(POPULATION)
+            h = PlackettLuce(rng.normal(scale=self.spread, size=(self.drawn, self.m)))
+            rows = np.arange(self.drawn)
         else:
             n = len(self.h)
-            rows = np.arange(n) if n <= POPULATION else np.sort(rng.choice(n, POPULATION, replace=False))
+            rows = np.arange(n) if n == self.drawn else np.sort(rng.choice(n, self.drawn, replace=False))
             h = self.h[rows]
         y = self.y[rows] if self.y is not None else _seen(h, self.observed, rng)
         if self.y is not None:
@@ -273,10 +280,9 @@ class _Run:
         rng = np.random.default_rng(seed)
         model = population.draw(rng)
         # The share of instances that have an event: n counts all of them.
-        drawn = POPULATION if population.h is None else min(len(population.h), POPULATION)
-        self.share = model.n / drawn
+        self.share = model.n / population.drawn
         self.null, self.truth = model.law(1.0, rng), model.law(temperature, rng)
-        self.events = float(sum(part.known.sum() for part in model.parts)) / drawn
+        self.events = float(sum(part.known.sum() for part in model.parts)) / population.drawn
         self.alpha, self.seed = alpha, seed.spawn(1)[0]
 
     def rejections(self, n: float) -> Rejections:
@@ -347,6 +353,8 @@ def _check(
     for what, number, least in (("m", m, 2), ("bins", bins, 1), ("seed", seed, 0)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
             raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
+    if m > MOST_CANDIDATES:
+        raise UsageError(f"m must be at most {MOST_CANDIDATES}, got {m}")
     if not 0 < spread < 1e6:
         raise UsageError(f"spread must be a positive number below 1e6, got {spread!r}")
     if temperature is not None and ece is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from prefcal.cli.audit import check_target, distribution, named_files, read_file
+from prefcal.cli.audit import check_targets, distribution, named_files, read_file
 from prefcal.cli.progress import Progress
 from prefcal.cli.recalibrate import context
 from prefcal.data.ragged import FloatArray, Ragged
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if len(models) != 1:
         raise UsageError(f"one score file at a time, got {len(models)}")
     ((name, path),) = models
-    check_target(options.out)
+    check_targets(None, None, out=options.out, inputs=[path, options.map])
     check_ending(options.out)
     fitted = load_recalibrator(options.map)
     with Progress() as progress:
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def columns(h: Distribution) -> dict[str, Ragged | FloatArray]:
+def columns(h: Distribution) -> dict[str, Ragged | Sequence[FloatArray]]:
     """What is written of a distribution.
 
     ``scores`` where it is Plackett-Luce (they can be read and audited again). Otherwise its exact probabilities:
@@ -52,20 +53,26 @@ def columns(h: Distribution) -> dict[str, Ragged | FloatArray]:
         return {"scores": h.scores}
     sizes = h.sizes
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
-    out: dict[str, Ragged | FloatArray] = {}
+    out: dict[str, Ragged | Sequence[FloatArray]] = {}
     if h.has_rankings:
         best = np.exp(h.top_log_probs())
         inside = np.arange(h.n_items) < sizes[:, None]
         out["best_probs"] = Ragged(best[inside], offsets, None, h.n_items)
-    out["pair_probs"] = h.probs if isinstance(h, Pairwise) else _pair_probs(h)
+    out["pair_probs"] = list(h.probs) if isinstance(h, Pairwise) else _pair_probs(h)
     return out
 
 
-def _pair_probs(h: Distribution) -> FloatArray:
-    first, second = np.triu_indices(h.n_items, 1)
-    odds = h.pair_log_odds(first, second)
-    p: FloatArray = np.full((len(h), h.n_items, h.n_items), np.nan)
-    with np.errstate(over="ignore"):
-        p[:, first, second] = 1 / (1 + np.exp(-odds))
-        p[:, second, first] = 1 / (1 + np.exp(odds))
-    return p
+def _pair_probs(h: Distribution) -> list[FloatArray]:
+    """One (m, m) array an instance, m its own number of candidates; NaN on the diagonal."""
+    out: list[FloatArray] = [np.empty((0, 0))] * len(h)
+    for block in h.blocks():
+        m = block.dist.n_items
+        first, second = np.triu_indices(m, 1)
+        odds = block.dist.pair_log_odds(first, second)
+        p: FloatArray = np.full((len(odds), m, m), np.nan)
+        with np.errstate(over="ignore"):
+            p[:, first, second] = 1 / (1 + np.exp(-odds))
+            p[:, second, first] = 1 / (1 + np.exp(odds))
+        for row, own in zip(np.arange(len(h))[block.rows], p, strict=True):
+            out[row] = own
+    return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     gates = [Gate.parse(text) for text in options.fail_if]
     for notion in options.notion:
         Notion.parse(notion)
-    check_targets(options.report, options.json)
+    check_targets(options.report, options.json, inputs=[path for _, path in models])
     total = Audit([])
     with Progress() as progress:
         for name, path in models:
@@ -231,13 +232,25 @@ def _is_path(text: str) -> bool:
     return os.sep in text or Path(text).suffix in _SUFFIXES
 
 
-def check_targets(report: str | None, document: str | None) -> None:
-    """Fail before the work, not after it, when a report or a JSON file (which may be ``-``) cannot be written."""
-    check_target(report)
-    if document != "-":
-        check_target(document)
-    if report and document and Path(report).absolute() == Path(document).absolute():
-        raise UsageError(f"--report and --json both name {report}")
+def check_targets(
+    report: str | None, document: str | None, *, inputs: Iterable[str] = (), **others: str | None
+) -> None:
+    """Fail before the work, not after it, when an output cannot be written, or would replace another or an input.
+
+    ``document`` may be ``-`` (standard output); ``others`` are further outputs by option, ``inputs`` the files read.
+    """
+    read = {Path(path).resolve() for path in inputs}
+    taken: dict[Path, str] = {}
+    for option, target in {"report": report, "json": None if document == "-" else document, **others}.items():
+        check_target(target)
+        if target is None:
+            continue
+        path = Path(target).resolve()
+        if path in taken:
+            raise UsageError(f"--{taken[path]} and --{option} both name {target}")
+        if path in read:
+            raise UsageError(f"--{option} names {target}, which is also read: give another name, or it would be lost")
+        taken[path] = option
 
 
 def check_target(target: str | None) -> None:

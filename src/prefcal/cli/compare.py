@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     models = named_files(options, [options.notion])
     if len(models) < 2:
         raise UsageError("a comparison needs at least two score files: prefcal compare A B ...")
-    check_targets(options.report, options.json)
+    check_targets(options.report, options.json, inputs=[path for _, path in models])
     with Progress() as progress:
         files = {name: read_file(path, name, options, progress) for name, path in models}
         with progress.task("comparing"):

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from prefcal.report.power import render_power
 
-    check_targets(None, options.json)
+    check_targets(None, options.json, inputs=[options.source] if options.source else [])
     with Progress() as progress:
         plan = _plan(options, progress)
     text = plan.to_json()

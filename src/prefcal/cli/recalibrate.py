@@ -11,7 +11,7 @@ import numpy as np
 
 from prefcal.audited import write_files
 from prefcal.auditing import DEFAULT_NOTIONS
-from prefcal.cli.audit import check_target, check_targets, distribution, named_files, read_file, say
+from prefcal.cli.audit import check_targets, distribution, named_files, read_file, say
 from prefcal.cli.progress import Progress
 from prefcal.data.source import ScoreFile
 from prefcal.errors import UsageError
@@ -27,8 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if len(models) != 1:
         raise UsageError(f"one score file at a time: a map belongs to one model, got {len(models)} files")
     ((name, path),) = models
-    check_targets(options.report, options.json)
-    check_target(options.save)
+    check_targets(options.report, options.json, save=options.save, inputs=[path])
     for notion in options.notion:
         Notion.parse(notion)
     from prefcal.recalibration import METHODS

@@ -94,7 +94,12 @@ class Event:
         return out.round(_DIGITS)
 
     def observed(self, dist: Distribution, ranks: FloatArray) -> FloatArray:
-        """(b,) score of what happened; NaN where that is not known."""
+        """(b,) score of what happened; NaN where that is not known, or where there was nothing to choose.
+
+        A single candidate has the worst adaptive score there is, 1; counted, it would swell the sets of all others.
+        """
+        if dist.n_items < 2:
+            return np.full(len(ranks), np.nan)
         scores = self.potential(dist)
         if self.view is not None:
             index = self.index(ranks)

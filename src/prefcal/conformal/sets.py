@@ -19,7 +19,7 @@ from prefcal.conformal.events import PARTIAL_ORDER, Event, Score, directions
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.events import BoolArray
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, groupings, per_record
 from prefcal.views import View
@@ -94,6 +94,8 @@ def conformal_sets(
         raise UsageError(f"level must be between 0 and 1, got {level}")
     if method not in ("split", "cross"):
         raise UsageError.unknown("method", str(method), ("split", "cross"))
+    require_whole("seed", seed, 0)
+    require_whole("folds", folds, 2)
     what = Event.parse(event, score)
     by = groupings(groups, y)
     if len(by) > 1:
@@ -149,8 +151,8 @@ def _folds(
         mend = recalibrate(h[train], _records(y, train), method=name, clusters=unit[train], seed=seed)
         if what.view is None and not mend.keeps_order:  # pairs would turn round from fold to fold
             raise UsageError(
-                f"cross needs a recalibration that keeps the order of candidates for {PARTIAL_ORDER}; {name} does not "
-                f"for {type(h).__name__} forecasts"
+                f"cross needs a recalibration that keeps the order of candidates for {PARTIAL_ORDER}; {name} does "
+                f"not for {type(h).__name__} forecasts"
             )
         yield mend, inside
 
@@ -178,7 +180,7 @@ class ConformalSets:
     field, groups
         The grouping field and its values; (None,) without groups.
     n_unusable
-        Calibration instances whose outcome was not known.
+        Calibration instances whose outcome was not known, or which have a single candidate.
     """
 
     event: str
@@ -246,6 +248,8 @@ class ConformalSets:
         """(b, W) number of calibration scores below that of each outcome."""
         scores = self._what.potential(block.dist)
         out = np.zeros(scores.shape)
+        if block.dist.n_items < 2:  # a single candidate is never left out
+            return out
         for g in np.unique(codes[codes >= 0]):
             at = codes == g
             out[at] = np.searchsorted(kept[g], scores[at], side="left")

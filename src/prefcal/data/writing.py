@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -23,7 +23,7 @@ def check_ending(path: str) -> None:
         raise UsageError(f"cannot tell how to write {path!r}: its name must end in {', '.join(ENDINGS)}")
 
 
-def records(file: ScoreFile, columns: dict[str, Ragged | FloatArray]) -> Iterator[dict[str, Any]]:
+def records(file: ScoreFile, columns: dict[str, Ragged | Sequence[FloatArray]]) -> Iterator[dict[str, Any]]:
     """The records of a file with new columns: id, fields, ranks (null = not known), then ``columns``.
 
     Parameters
@@ -32,7 +32,7 @@ def records(file: ScoreFile, columns: dict[str, Ragged | FloatArray]) -> Iterato
         Where ids, fields, candidates' numbers and outcomes come from. Several records of one instance are one record
         each, so they are refused unless they are one each.
     columns
-        Name -> one list an instance (Ragged), or (n, ...) array.
+        Name -> one list an instance (Ragged), or one array an instance.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prefcal.data.outcomes import Outcomes
-from prefcal.data.ragged import FloatArray
+from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.decisions.subsets import expected_claims, expected_hits
 from prefcal.decisions.uncertainty import Statistic, mean_of, optimism, plain, proportion
 from prefcal.distributions.base import Block, Distribution, chunks
@@ -24,6 +24,7 @@ from prefcal.result import Estimate
 from prefcal.views import View
 
 _MARGINAL_LIMIT = 100_800  # probabilities an instance that a sub-n marginal may take
+_SUBSETS_ITEMS, _FEW = 900, 16  # with more candidates only subsets of few are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +213,26 @@ def _subsets(
                 out[wanted.index(n)] = _by_marginals(dist, ranks, n)
         return out
     weights = dist.scores.dense() if isinstance(dist, PlackettLuce) else dist.top_log_probs()
+    out = {}
+    if m > _SUBSETS_ITEMS:  # the numbers of subsets leave the range of a double: only all candidates, or few of them
+        out = {wanted.index(m): _of_all(weights, best)} if m in possible else {}
+        for n in [n for n in possible if _FEW < n < m]:
+            left_out[n] = f"too many subsets of the instances with {m} candidates"
+        possible = [n for n in possible if n <= _FEW]
+        if not possible:
+            return out
     top = max(possible)
     claim = expected_claims(weights, None if every else best, top)
     hit = expected_hits(weights, ranks, None if every else best, top)
-    return {wanted.index(n): (claim[:, n], hit[:, n]) for n in possible}
+    return out | {wanted.index(n): (claim[:, n], hit[:, n]) for n in possible}
+
+
+def _of_all(weights: FloatArray, best: IntArray) -> tuple[FloatArray, FloatArray]:
+    """(b,) claim and hit of the choice among all candidates; candidates of equal weight share it."""
+    largest = weights.max(axis=1, keepdims=True)
+    share = weights == largest
+    hit = share[np.arange(len(weights)), best] / share.sum(axis=1)
+    return 1.0 / np.exp(weights - largest).sum(axis=1), hit
 
 
 def _by_marginals(dist: Distribution, ranks: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -19,6 +19,7 @@ from prefcal.estimators.scalar import look
 
 Choice = Literal["best", "pair"]
 CHOICES: tuple[Choice, ...] = ("best", "pair")
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,9 @@ def _collect(h: Distribution, y: Outcomes, family: Family, weights: Any, cluster
         known = ~np.isnan(happened)
         at, slot = np.nonzero(known)
         row = rows[at]
-        parts.append(
-            _Events(row * slots + slot, forecast.log_q[known], happened[known], event_weight[known], unit[row], row)
-        )
+        # Rounded: claims that are equal but for the order of summation must be equal.
+        log_risk = forecast.log_q[known].round(_DIGITS)
+        parts.append(_Events(row * slots + slot, log_risk, happened[known], event_weight[known], unit[row], row))
     if not parts:
         raise DataError("no instance has two or more candidates: there is nothing to decide")
     joined = _Events(*(np.concatenate(column) for column in zip(*parts, strict=True)))

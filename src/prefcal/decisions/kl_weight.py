@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefcal.data.outcomes import Outcomes
-from prefcal.data.ragged import FloatArray
+from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.decisions.uncertainty import plain
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
@@ -20,6 +20,7 @@ from prefcal.estimators.temperature import temperature
 from prefcal.result import Estimate
 
 _THIRDS = ("narrow", "middle", "wide")
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ def kl_weight(
         raise DataError("no pair of candidates has a known order")
     slope = _slope(temperature(h, y, weight, best=False, per_instance=per_instance, clusters=units))
     parts = {}
-    for name, rows in zip(_THIRDS, np.array_split(np.argsort(_spread(h), kind="stable"), 3), strict=True):
-        rows = np.sort(rows)
+    third = _thirds(_spread(h), weight)
+    for k, name in enumerate(_THIRDS):
+        rows = np.flatnonzero(third == k)
         if len(rows) < 2 or not _any_pair(y[rows]) or not weight[rows].any():
             parts[name] = Estimate(math.nan, None, "no pair with a known order")
             continue
@@ -145,13 +147,23 @@ def _slope(t: Estimate) -> Estimate:
     return Estimate(value, (low, high), t.note)
 
 
+def _thirds(values: FloatArray, weight: FloatArray) -> IntArray:
+    """(n,) 0, 1, 2: the third of the weight in which the middle of each value's mass lies; equal values together."""
+    _, level = np.unique(values, return_inverse=True)
+    mass = np.bincount(level, weight)
+    middle = np.cumsum(mass) - 0.5 * mass
+    out: IntArray = np.minimum((3.0 * middle / mass.sum() + 1e-9).astype(np.intp), 2)[level]
+    return out
+
+
 def _spread(h: PlackettLuce) -> FloatArray:
-    """(n,) standard deviation of each instance's scores."""
+    """(n,) standard deviation of each instance's scores, in units of the largest score."""
     rows = np.repeat(np.arange(len(h)), h.sizes)
     n = np.maximum(h.sizes, 1)
-    mean = np.bincount(rows, h.scores.values, minlength=len(h)) / n
-    out: FloatArray = np.sqrt(np.bincount(rows, (h.scores.values - mean[rows]) ** 2, minlength=len(h)) / n)
-    return out
+    values = h.scores.values / (np.abs(h.scores.values).max(initial=0.0) or 1.0)
+    mean = np.bincount(rows, values, minlength=len(h)) / n
+    out: FloatArray = np.sqrt(np.bincount(rows, (values - mean[rows]) ** 2, minlength=len(h)) / n)
+    return out.round(_DIGITS)  # equal but for the order of summation is equal
 
 
 def _any_pair(y: Outcomes) -> bool:

@@ -20,7 +20,7 @@ from prefcal.decisions.routing import measure as measure_routing
 from prefcal.decisions.uncertainty import Statistic, plain
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.result import Estimate
 
 
@@ -138,6 +138,8 @@ def decisions(
     >>> found.change("best of 4: optimism").difference.interval[1] < 0
     True
     """
+    require_whole("seed", seed, 0)
+    require_whole("draws", draws, 0)
     models = [h] if mended is None else [h, mended]
     if mended is not None and len(mended) != len(h):
         raise DataError(f"{len(h)} forecasts but {len(mended)} mended ones; they must be of the same instances")

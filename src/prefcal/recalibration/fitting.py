@@ -11,7 +11,7 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray, Ragged, as_ragged, unwrap
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.inputs import check_alignment, instance_weights, per_record
 from prefcal.recalibration.base import METHODS, Context, Data, Recalibrator, Record
 from prefcal.recalibration.likelihood import observed_log_prob
@@ -75,6 +75,7 @@ def recalibrate(
     >>> bool(low < 2 < high)
     True
     """
+    require_whole("seed", seed, 0)
     data = prepare(h, y, features, item_features, groups, weights, clusters)
     cls = _method(method, type(h).__name__)
     for need in cls.needs:

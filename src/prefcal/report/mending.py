@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,9 @@ def findings_of(found: Mending) -> list[Finding]:
         out.append(_changed(row))
     low, high = loss.interval or (math.nan, math.nan)
     ends = f"{decimal(found.log_loss['before'].value)} to {decimal(found.log_loss['after'].value)} nats a record"
-    if high < 0:
+    if not math.isfinite(loss.value):
+        out.append(_infinite(found.log_loss))
+    elif high < 0:
         text = f"Log loss falls from {ends} ({_diff(loss)})."
         out.append(Finding("good", "What happened became more probable", text))
     elif low > 0:
@@ -65,6 +68,21 @@ def findings_of(found: Mending) -> list[Finding]:
         out.append(Finding("note" if found.same_top == 1 else "caution", title, text))
     rank = {"problem": 0, "caution": 1, "good": 2, "note": 3}
     return sorted(out, key=lambda f: rank[f.severity])
+
+
+def _infinite(loss: Mapping[str, Estimate]) -> Finding:
+    """What to say where something happened that had probability 0."""
+    before, after = loss["before"], loss["after"]
+    if math.isfinite(after.value):
+        text = f"The log loss falls from infinity ({before.note}) to {decimal(after.value)} nats a record."
+        return Finding("good", "What happened became more probable", text)
+    if math.isfinite(before.value):
+        text = f"The log loss rises from {decimal(before.value)} nats a record to infinity ({after.note})."
+        return Finding("problem", "What happened became less probable", text)
+    text = (
+        f"The log loss is infinite before ({before.note}) and after ({after.note}); method 'uniform' would mend it."
+    )
+    return Finding("caution", "The log loss is infinite", text)
 
 
 def _diff(e: Estimate) -> str:
