@@ -239,7 +239,7 @@ def rejected(
     hits = 0
     for r in range(runs):
         y = outcomes(h.scaled(1 / temperature).sample(1, rng)[:, 0], seen)
-        result = pc.audit(h, y, notions=notion, items=items, seed=r, draws=199)[notion]
+        result = pc.audit(h, y, notions=notion, items=items, seed=r, draws=199, estimators="ece")[notion]
         hits += max(result.p_value, result.metrics["p_value_cluster_robust"].value) <= 0.05
     return hits / runs
 

@@ -93,7 +93,7 @@ def test_command_line_round_trip(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "the error falls" in shown
     assert "src=" not in page.read_text()
-    assert "href=\"http" not in page.read_text()
+    assert 'href="http' not in page.read_text()
     assert "Before and after" in page.read_text()
     assert main(["apply", str(cal), str(path), "--out", str(out)]) == 0
     capsys.readouterr()

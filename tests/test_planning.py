@@ -166,7 +166,7 @@ def test_audits_of_the_planned_size_reject_as_planned(settings):
             if observed == "pairs":
                 ranks[np.argsort(rng.random((n, m)), axis=1) >= 2] = np.nan
             y = pc.Outcomes.from_ratings(-ranks)
-        result = pc.audit(h, y, notions=notion, items="exchangeable", seed=r)[notion]
+        result = pc.audit(h, y, notions=notion, items="exchangeable", seed=r, estimators="ece")[notion]
         hits += max(result.p_value, result.metrics["p_value_cluster_robust"].value) <= 0.05
     # Bins of few events are not quite normal: plans may be a few points on the safe side.
     assert abs(hits / 300 - 0.8) < 3 * math.sqrt(0.16 / 300) + 0.03

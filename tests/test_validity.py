@@ -41,7 +41,7 @@ def verdicts(runs: int, n: int, items: str, notions: tuple[str, ...], *, scale: 
     counts: dict[str, Counter] = {notion: Counter() for notion in notions}
     for seed in range(runs):
         h, y = simulated([n, seed], n, scale=scale)
-        audit = pc.audit(h, y, notions=notions, items=items, draws=199, seed=seed)
+        audit = pc.audit(h, y, notions=notions, items=items, draws=199, estimators="ece", seed=seed)
         for notion in notions:
             counts[notion][audit[notion].verdict] += 1
     return counts
@@ -108,7 +108,7 @@ def test_p_values_are_uniform_for_a_calibrated_model(best_only):
         h, y = simulated([7, seed], 60)
         if best_only:
             y = pc.Outcomes.from_best(y.dense().argmin(axis=1), n_items=4)
-        audit = pc.audit(h, y, notions=tuple(p), items="exchangeable", draws=199, seed=seed)
+        audit = pc.audit(h, y, notions=tuple(p), items="exchangeable", draws=199, estimators="ece", seed=seed)
         for notion in p:
             p[notion].append(audit[notion].p_value)
     for values in p.values():
@@ -122,7 +122,9 @@ def test_dependent_instances_do_not_cause_false_alarms():
     for seed in range(100):
         h, y = simulated([11, seed], 60)
         rows = np.repeat(np.arange(60), 3)
-        audit = pc.audit(h[rows], y[rows], notions=["sub-2"], items="exchangeable", clusters=rows, draws=199)
+        audit = pc.audit(
+            h[rows], y[rows], notions=["sub-2"], items="exchangeable", clusters=rows, draws=199, estimators="ece"
+        )
         wrong += audit["sub-2"].verdict == "miscalibrated"
     assert wrong <= at_most(0.05, 100)
 
@@ -139,7 +141,9 @@ def test_intervals_cover_the_population_error(n, scale):
         inside = 0
         for seed in range(200):
             h, y = simulated([n, seed], n, scale=scale)
-            low, high = pc.audit(h, y, notions=[notion], items="exchangeable", draws=199)[notion].interval
+            low, high = pc.audit(h, y, notions=[notion], items="exchangeable", draws=199, estimators="ece")[
+                notion
+            ].interval
             inside += low <= exact <= high
         assert inside >= at_least(0.92, 200), (notion, inside / 200)
 

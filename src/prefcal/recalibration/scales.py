@@ -102,11 +102,21 @@ def fit_log_scale(
             beta = _ascend(_Objective(taken, weights, design, ridge, cauchy), beta, tolerance=1e-2)
     tolerance = 1e-5 if len(beta) == 1 else 1e-7
     log_size = math.log(typical_gap(parts)) if start is None else 0.0
-    ends = [_ascend(fit, beta, tolerance)] if abs(log_size) < 20 else []
+    starts = [beta] if abs(log_size) < 20 else []
     if abs(log_size) > 2:
         other = np.zeros(len(ridge))
         other[0] = -log_size
-        ends.append(_ascend(fit, other, tolerance))
+        starts.append(other)
+    ends, failed = [], None
+    for begin in starts:
+        try:
+            ends.append(_ascend(fit, begin, tolerance))
+        except DataError as error:  # the other start may settle
+            failed = error
+    if not ends:
+        if failed is None or abs(log_size) < 20:
+            raise failed or DataError("there is nothing to fit")
+        ends.append(_ascend(fit, np.zeros(len(ridge)), tolerance))
     beta = ends[0] if len(ends) == 1 else max(ends, key=lambda b: fit.likelihood(b) - fit.penalty(b))
     _, information, by_record = fit.derivatives(beta, by_record=True)
     n_units = int(units.max()) + 1
@@ -212,7 +222,8 @@ class _Objective:
 
 
 def _ascend(fit: _Objective, beta: FloatArray, tolerance: float) -> FloatArray:
-    value, damping, last = -math.inf, 1.0, np.zeros(len(beta))
+    value, damping = -math.inf, 1.0
+    last: FloatArray = np.zeros(len(beta))
     for _ in range(_ITERATIONS):
         gradient, information, _ = fit.derivatives(beta)
         step = np.linalg.lstsq(information, gradient, rcond=1e-12)[0]
@@ -221,7 +232,7 @@ def _ascend(fit: _Objective, beta: FloatArray, tolerance: float) -> FloatArray:
         step *= damping
         size = float(np.abs(step).max())
         step *= min(1.0, 2.0 / max(size, 1e-300))
-        last = step
+        last = np.asarray(step, dtype=np.float64)
         if size > 0.1:  # away from the maximum: never accept a step that loses
             if value == -math.inf:
                 value = fit.likelihood(beta) - fit.penalty(beta)
