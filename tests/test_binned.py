@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import prefcal as pc
 from prefcal.estimators.binned import binned_error, ece_debiased
-from prefcal.estimators.cells import CellTable
+from prefcal.estimators.cells import CellTable, contrasts
 from prefcal.estimators.events import Forecast
 from strategies import seeds
 
@@ -207,11 +207,44 @@ def test_residuals_that_cancel_leave_room_for_an_error():
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0, 2.0, 4.0])
-def test_bias_of_a_normal_bin_is_as_documented(delta):
-    """Among many cells z ~ N(delta, 1): a sixth of a deviation at most, where |z| overstates by up to 0.8."""
+@pytest.mark.parametrize("signs", ["one way", "tilted", "mixed"])
+def test_bias_of_a_normal_bin_is_as_documented(delta, signs):
+    """Among many cells |z| ~ N(delta, 1): a sixth of a deviation at most, where |z| overstates by up to 0.8."""
     rng = np.random.default_rng(0)
-    z = delta + rng.standard_normal((400, 500))
+    direction = {
+        "one way": np.ones(500),
+        "tilted": np.sign(np.arange(500) - 249.5),
+        "mixed": rng.choice([-1, 1], 500),
+    }
+    z = delta * direction[signs] + rng.standard_normal((400, 500))
     ones = np.ones(500)
-    found = ece_debiased(z, ones, ones, 1) / 500
+    tilt = contrasts(np.eye(500), 1)
+    squares = tilt.T @ tilt
+    found = ece_debiased(z, ones, ones, 1, squares) / 500
     assert abs(found.mean() - delta) < 0.17
-    assert ece_debiased(3 * z, 3 * ones, ones, 1) / 500 == pytest.approx(3 * found)  # the unit does not matter
+    # The unit does not matter.
+    assert ece_debiased(3 * z, 3 * ones, ones, 1, 9 * squares) / 500 == pytest.approx(3 * found)
+
+
+def test_debiasing_many_tables_at_once_is_debiasing_each():
+    rng = np.random.default_rng(4)
+    sums = rng.normal(size=(6, 40, 12))  # groups, instances, cells of 3 members
+    scale, weights = np.sqrt((sums**2).sum(axis=1)), np.full((6, 12), 30.0)
+    tilt = contrasts(sums, 3)
+    squares = np.einsum("gia,gib->gab", tilt, tilt)
+    together = ece_debiased(sums.sum(axis=1), scale, weights, 3, squares)
+    for i in range(6):
+        alone = ece_debiased(sums[i].sum(axis=0), scale[i], weights[i], 3, squares[i])
+        assert float(alone) == pytest.approx(together[i])
+
+
+def test_one_sure_bin_that_is_wrong_keeps_its_error_beside_bins_that_say_nothing():
+    """Nearly all forecasts are 1 - 1e-9, half of them wrong: the bin varies as it is seen to, not as stated."""
+    rng = np.random.default_rng(5)
+    p = np.where(np.arange(2000) < 1900, 1 - 1e-9, rng.uniform(0.05, 0.95, 2000))
+    y = np.where(np.arange(2000) < 1900, np.arange(2000) % 2, rng.random(2000) < p)
+    found = binned_error(table_of(p, y), rng, draws=400)
+    assert found.debiased == pytest.approx(found.value, abs=0.005)
+    se = 0.5 * math.sqrt(1900) / 2000
+    assert found.interval[0] == pytest.approx(found.value - 2.06 * se, abs=0.01)
+    assert found.interval[1] == pytest.approx(found.value + 2.06 * se, abs=0.01)

@@ -19,10 +19,11 @@ from prefcal.estimators.cells import (
     N_CELLS,
     CellTable,
     cell_index,
+    contrasts,
     merge_all,
-    steady_scale,
 )
 from prefcal.estimators.events import Forecast
+from prefcal.estimators.noise import event_variance, steady_scale
 from strategies import seeds
 
 USUAL_BINS = (10, 12, 14, 15, 16, 20, 30)
@@ -176,17 +177,59 @@ def test_the_order_of_rows_does_not_matter(seed):
 
 def test_scales_keep_the_total_variance_and_do_not_depend_on_how_weights_are_stated():
     rng = np.random.default_rng(3)
-    own, binomial, weights = rng.random(12), rng.random(12), rng.random(12)
-    member = np.repeat(weights.reshape(3, 4).sum(axis=1), 4)
-    scale = steady_scale(own, binomial, weights, member, 50)
-    stated = binomial * own.sum() / binomial.sum()
-    low, high = np.minimum(own, stated), np.maximum(own, stated)
+    own, single = rng.random(12), rng.random(12)
+    member = np.repeat(8 * single.reshape(3, 4).sum(axis=1), 4)
+    scale = steady_scale(own, single, member, 50)
+    prior = single * own.sum() / single.sum()
+    low, high = np.minimum(own, prior), np.maximum(own, prior)
     assert ((low - 1e-12 <= scale**2) & (scale**2 <= high + 1e-12)).all()
-    assert steady_scale(own, 7 * binomial, 3 * weights, 3 * member, 50) == pytest.approx(scale)
-    # Many instances: each cell's own variance; none of its own weight: the stated one.
-    assert steady_scale(own, binomial, weights, member, 10**9) ** 2 == pytest.approx(own, rel=1e-6)
-    assert steady_scale(own, binomial, 0 * weights, member, 50) ** 2 == pytest.approx(stated)
-    assert steady_scale(own, 0 * binomial, weights, member, 50) ** 2 == pytest.approx(own)
+    assert steady_scale(own, 7 * single, 7 * member, 50) == pytest.approx(scale)
+    # Many instances: each cell's own variance; outcomes that cannot vary tell nothing of it.
+    assert steady_scale(own, single, member, 10**12) ** 2 == pytest.approx(own, rel=1e-6)
+    assert steady_scale(own, single, 1e12 * member, 50) ** 2 == pytest.approx(prior)
+    assert steady_scale(own, 0 * single, member, 50) ** 2 == pytest.approx(own)
+
+
+def test_variances_of_events_are_as_stated_or_as_seen():
+    """Ten sure forecasts, three of them wrong, vary by 0.21 each, whatever they state; coins by what they state."""
+    stated, weight = np.array([10 * 1e-6, 2.5, 0.0]), np.array([10.0, 10.0, 0.0])
+    happened = np.array([7.0, 10.0, 0.0])
+    assert event_variance(stated, weight, happened, happened) == pytest.approx([2.1, 2.5, 0.0])
+
+
+def test_the_null_scale_is_what_forecasts_state_times_what_dependence_adds():
+    """One event a cell and instance: sqrt(sum p (1 - p)), whatever happened; its copies: as many times."""
+    rng = np.random.default_rng(1)
+    p, cell = rng.uniform(0.1, 0.9, (400, 1)), np.zeros((400, 1), dtype=int)
+    stated = math.sqrt((p * (1 - p)).sum())
+    for rate in (0.2, 0.5, 1.0):
+        y = (rng.random((400, 1)) < rate).astype(float)
+        alone = table_of([(forecast_of(p), y, np.ones((400, 1)), cell)], bins=1)
+        assert alone.scale(centred=False) == pytest.approx([stated])
+        tripled = (forecast_of(np.repeat(p, 3, axis=1)), np.repeat(y, 3, axis=1), np.ones((400, 3)))
+        assert table_of([(*tripled, np.zeros((400, 3), dtype=int))], bins=1).scale(centred=False) == pytest.approx(
+            [3 * stated]
+        )
+        weighted = table_of([(forecast_of(p), y, np.full((400, 1), 5.0), cell)], bins=1)
+        assert weighted.scale(centred=False) == pytest.approx([5 * stated])
+        assert alone.normal_draws(4000, rng, centred=False).std() == pytest.approx(stated, rel=0.05)
+
+
+def test_contrasts_are_the_total_and_the_tilt():
+    rng = np.random.default_rng(2)
+    sums = rng.normal(size=(7, 2 * 5))
+    place = np.tile([-0.8, -0.4, 0.0, 0.4, 0.8], 2)
+    assert contrasts(sums, 2) == pytest.approx(np.column_stack([sums.sum(axis=1), sums @ place]))
+    for members in (2, 90):  # the matrix, and the multiplier sums
+        forecast, y, weight, cell = random_blocks(rng, instances=300, events=4, members=members, bins=5)
+        table = table_of([(forecast, y, weight, cell)], bins=5, members=members)
+        assert table.exact_covariance == (members == 2)
+        residual = np.nan_to_num(weight * (y - forecast.p))
+        rows = np.zeros((300, 5 * members))
+        np.add.at(rows, (np.arange(300)[:, None], cell), residual)
+        want = contrasts(rows, members).T @ contrasts(rows, members)
+        close = 1e-9 if members == 2 else 0.25  # 400 multiplier draws
+        assert table.contrast_squares() == pytest.approx(want, rel=close, abs=close * np.trace(want))
 
 
 def test_a_lone_event_has_more_than_its_own_luck_for_a_variance():
@@ -248,15 +291,14 @@ def test_normal_draws_have_the_covariance_of_the_residual_sums(members):
     residual = np.nan_to_num(weight * (y - forecast.p))
     for i in range(400):
         np.add.at(sums[i], cell[i], residual[i])
-    for centred in (False, True):
-        want = (sums - sums.mean(axis=0) * centred).var(axis=0, ddof=0) if centred else (sums**2).mean(axis=0)
-        for table in (table_of([block], bins=bins, members=members), merge_all(parts)):
-            draws = table.normal_draws(400, np.random.default_rng(0), centred=centred)
-            assert draws.shape == (400, members * bins)
-            ratio = (draws**2).mean(axis=0).sum() / (400 * want.sum())
-            assert ratio == pytest.approx(1, abs=0.12)
-            spread = np.sqrt(400 * want.max() / len(draws))
-            assert np.abs(draws.mean(axis=0)).max() < 5 * spread
+    want = (sums - sums.mean(axis=0)).var(axis=0, ddof=0)
+    for table in (table_of([block], bins=bins, members=members), merge_all(parts)):
+        draws = table.normal_draws(400, np.random.default_rng(0), centred=True)
+        assert draws.shape == (400, members * bins)
+        ratio = (draws**2).mean(axis=0).sum() / (400 * want.sum())
+        assert ratio == pytest.approx(1, abs=0.12)
+        spread = np.sqrt(400 * want.max() / len(draws))
+        assert np.abs(draws.mean(axis=0)).max() < 5 * spread
 
 
 def simulated(seed: int = 0, n: int = 120, m: int = 4):

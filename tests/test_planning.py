@@ -21,7 +21,7 @@ def test_one_bin_of_pairs_has_a_closed_form():
     margin = np.abs(np.random.default_rng(0).normal(scale=math.sqrt(2), size=400_000))
     p, q = 1 / (1 + np.exp(-margin)), 1 / (1 + np.exp(-margin / 1.5))
     shift, second = (q - p).mean(), (q * (1 - p) ** 2 + (1 - q) * p**2).mean()
-    limit = 1.959964 * math.sqrt(max(second, (p * (1 - p)).mean()))
+    limit = 1.959964 * math.sqrt((p * (1 - p)).mean())
     expected = ((limit + 0.841621 * math.sqrt(second - shift**2)) / shift) ** 2
     plan = pc.power(m=2, temperature=1.5, bins=1)
     assert plan.n.value == pytest.approx(expected, rel=0.04)

@@ -20,8 +20,8 @@ from prefcal.notions.notion import Notion
 
 BINS = 15
 ALPHA = 0.05
-#: Null draws: p <= .05 is exact for 99 (at most four draws above). Interval draws: the audit takes 1000.
-EXACT_DRAWS, NORMAL_DRAWS, INTERVAL_DRAWS = 99, 199, 200
+#: Null draws: p <= .05 is exact for 199 (at most nine draws above). Interval draws: the audit takes 1000.
+EXACT_DRAWS, NORMAL_DRAWS, INTERVAL_DRAWS = 199, 199, 200
 SIZES = (50, 200, 1000, 5000)
 ITEMS = (2, 3, 4, 10)
 #: Data sets of a batch, and the share of the wanted runs, by number of instances.

@@ -20,10 +20,11 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.binned import Z95, ece_debiased
-from prefcal.estimators.cells import steady_scale
+from prefcal.estimators.cells import contrasts
 from prefcal.estimators.events import Items, family_for, log_loss
 from prefcal.estimators.families import adjusted
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
+from prefcal.estimators.noise import event_variance, steady_scale
 from prefcal.estimators.scalar import look
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
@@ -268,14 +269,14 @@ class _Gathered:
     sums: FloatArray
     residuals: FloatArray
     owned: FloatArray
-    events: tuple[IntArray, IntArray, FloatArray, FloatArray]
+    events: tuple[IntArray, IntArray, FloatArray, FloatArray, FloatArray]
     bins: int
 
     def take(self, used: Any) -> _Gathered:
         kept = used[self.events[0]]
-        unit, cell, weight, binomial = (array[kept] for array in self.events)
+        unit, cell, weight, p, outcome = (array[kept] for array in self.events)
         return _Gathered(
-            self.sums[used], self.residuals[used], self.owned[used], (unit, cell, weight, binomial), self.bins
+            self.sums[used], self.residuals[used], self.owned[used], (unit, cell, weight, p, outcome), self.bins
         )
 
 
@@ -296,7 +297,7 @@ def _gather(
         raise UsageError(f"{notion.name}: {n} instances x {size} cells are too many to compare; ask for a smaller k")
     sums, residuals, owned = np.zeros((n, 4)), np.zeros((n, size)), np.zeros((n, family.n_members))
     none = np.empty(0, dtype=np.intp)
-    events = [(none, none, np.empty(0), np.empty(0))]
+    events = [(none, none, np.empty(0), np.empty(0), np.empty(0))]
     for block in h.blocks():
         if not family.applies(block.dist.n_items):
             continue
@@ -313,9 +314,9 @@ def _gather(
             np.add.at(sums[:, column], at, values)
         np.add.at(residuals, (at, cell), w * (outcome - p))
         np.add.at(owned, (at, cell // bins), w)
-        events.append((at, cell, w, w * p * (1 - p)))
-    unit_of, cell_of, weight_of, binomial = (np.concatenate(column) for column in zip(*events, strict=True))
-    return _Gathered(sums, residuals, owned, (unit_of, cell_of, weight_of, binomial), bins)
+        events.append((at, cell, w, p, outcome))
+    unit_of, cell_of, weight_of, p, outcome = (np.concatenate(column) for column in zip(*events, strict=True))
+    return _Gathered(sums, residuals, owned, (unit_of, cell_of, weight_of, p, outcome), bins)
 
 
 def _estimates(gathered: list[_Gathered], rng: np.random.Generator) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -333,12 +334,15 @@ def _estimates(gathered: list[_Gathered], rng: np.random.Generator) -> dict[str,
         members = g.owned.shape[1]
         total, member_weight = g.residuals.sum(axis=0), np.repeat(g.owned.sum(axis=0), g.bins)
         own = (c**2).sum(axis=0) * n / (n - 1)
-        _, cell, weight, binomial = g.events
-        by_cell = [np.bincount(cell, v, minlength=len(own)).astype(np.float64) for v in (binomial, weight)]
-        scale = steady_scale(own, by_cell[0], by_cell[1], member_weight, n)
+        _, cell, weight, p, y = g.events
+        sums = (weight * p * (1 - p), weight, weight * y, weight * y * y)
+        by_cell = [np.bincount(cell, v, minlength=len(own)).astype(np.float64) for v in sums]
+        scale = steady_scale(own, event_variance(*by_cell), member_weight, n)
         shift = shift * np.divide(scale, np.sqrt(own), out=np.ones(len(own)), where=own > 0)
-        errors.append(float(ece_debiased(total, scale, member_weight, members)))
-        moved.append(ece_debiased(total + shift, scale, member_weight, members))
+        tilt = contrasts(g.residuals, members)
+        squares = tilt.T @ tilt
+        errors.append(float(ece_debiased(total, scale, member_weight, members, squares)))
+        moved.append(ece_debiased(total + shift, scale, member_weight, members, squares))
     draws = np.stack(moved, axis=1)
     out = {"debiased": (np.array(errors), (draws - draws.mean(axis=0)) / math.sqrt(_DRAWS - 1))}
     for column, estimator in enumerate(("accuracy", "brier", "log_loss"), start=1):

@@ -17,6 +17,7 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import binned_error, ece, ece_debiased
+from prefcal.estimators.cells import contrasts
 from prefcal.estimators.events import BoolArray, Items, family_for
 from prefcal.estimators.families import METHODS, Adjust, adjusted
 from prefcal.estimators.inputs import Grouping, check_alignment, groupings, instance_weights, per_record
@@ -121,7 +122,8 @@ class Worst:
         The finding without the luck of having been looked for.
     p_larger
         Permutation test over the whole search: could a worst group like this come about if the fields had nothing to
-        do with the errors? NaN where a field varies within a cluster: permuting would not be valid.
+        do with the errors? NaN where a field varies within a cluster: permuting would not be valid;
+        ``settings["varies_within_clusters"]`` then names the fields.
     n_small
         Groups left out because they have fewer than ``settings["min_instances"]`` instances.
     n_nested
@@ -341,12 +343,15 @@ def _worst(
     worst = max(range(n_groups), key=lambda i: groups[i].shrunken)
     held_out = search.held_out(worst, splits)
     p_larger = search.p_larger(worst, permutations)
+    varying = []
+    if math.isnan(p_larger):
+        varying = [g.field for g in singles if sums.units is not None and _varies(g.codes[used], sums.units[used])]
     everything, _ = search.judge(np.arange(len(y)), {}, np.random.default_rng([seed, 8, 0]))
     settings = {
         "bins": bins, "min_instances": min_instances, "seed": seed, "adjust": adjust, "splits": splits,
         "permutations": permutations, "weights": "instance" if per_instance else "event",
         "interval": "of the binned error, by instance", "pooling": "normal, in units of an instance's deviation",
-        "null": "normal, cluster-robust covariance of residual sums",
+        "null": "normal, cluster-robust covariance of residual sums", "varies_within_clusters": varying,
     }  # fmt: skip
     return Worst(
         model=model, notion=name, items=kind, fields=tuple(g.field for g in singles), conjunctions=conjunctions,
@@ -507,9 +512,9 @@ class _Search:
         codes = [part.codes[rows] for part in self.parts]
         if self.sums.units is not None:
             units = self.sums.units[rows]
-            _, first, unit = np.unique(units, return_index=True, return_inverse=True)
-            if any((c != c[first][unit]).any() for c in codes):
+            if any(_varies(c, units) for c in codes):
                 return math.nan
+            first = np.unique(units, return_index=True)[1]
             residuals, owned = sum_rows(residuals, units), sum_rows(owned, units)
             codes = [c[first] for c in codes]
         observed = self._standing_out(residuals, owned, codes)
@@ -524,24 +529,32 @@ class _Search:
     def _standing_out(self, residuals: FloatArray, owned: FloatArray, codes: list[IntArray]) -> FloatArray:
         """(groups,) debiased error above that of all instances, in (rough) standard errors."""
         members, bins = self.sums.members, self.sums.bins
-        squares = residuals**2
+        tilt = contrasts(residuals, members)
+        kept = (residuals, residuals**2, owned, tilt[:, :, None] * tilt[:, None, :])
 
-        def error(total: FloatArray, square: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def error(
+            total: FloatArray, square: FloatArray, weight: FloatArray, tilts: FloatArray
+        ) -> tuple[FloatArray, FloatArray]:
             scale, weights = np.sqrt(square), np.repeat(weight, bins, axis=-1)
             share = np.divide(scale, weights, out=np.zeros_like(scale), where=weights > 0)
             rough = np.sqrt((share**2).sum(axis=-1)) / members
-            return ece_debiased(total, scale, weights, members), rough
+            return ece_debiased(total, scale, weights, members, tilts), rough
 
-        everything, _ = error(residuals.sum(axis=0), squares.sum(axis=0), owned.sum(axis=0))
+        everything, _ = error(*(a.sum(axis=0) for a in kept))
         out = []
         for code, part in zip(codes, self.parts, strict=True):
             order = np.argsort(code, kind="stable")
             starts = np.searchsorted(code[order], np.arange(len(part.levels)))
-            total, square, weight = (np.add.reduceat(a[order], starts) for a in (residuals, squares, owned))
-            found, rough = error(total, square, weight)
+            found, rough = error(*(np.add.reduceat(a[order], starts) for a in kept))
             with np.errstate(divide="ignore", invalid="ignore"):
                 out.append(np.where(rough > 0, (found - everything) / rough, 0.0))
         return np.concatenate(out)
+
+
+def _varies(codes: IntArray, units: IntArray) -> bool:
+    """Whether instances of one unit have different codes."""
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    return bool((codes != codes[first][unit]).any())
 
 
 def _pooled(

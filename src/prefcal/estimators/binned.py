@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefcal.data.ragged import FloatArray
-from prefcal.estimators.cells import CellTable
+from prefcal.estimators.cells import MOMENTS, CellTable, contrasts
 from prefcal.result import CurvePoint, Estimate, Interval
 
 Z95 = 1.959963984540054
@@ -19,16 +19,19 @@ _EXACT_TRIALS = 2000  # above it the normal approximation of a binomial band is 
 # standard deviations 1.05 at 0 and 1.2 at 1 (|z|: 0.60, 0.87). They minimise the mean squared bias over [0, 6]
 # plus 0.004 times the mean variance at 0, 1 and 2, with the bias at 0 held at 0.35.
 _KERNELS = ((-3.385, 0.4), (6.732, 0.6), (-3.198, 1.0), (0.604, 1.5))
-# What is left at 0 is taken off where the table as a whole shows no more than noise. A larger _FADE leaves less at
-# calibration (0.3: a seventh of the plain error's bias) and takes too much off a small miscalibration.
+# What is left at 0 is taken off where the table as a whole shows no more than noise: at a p-value p of the table,
+# p / (p + _FADE) of it. A smaller _FADE leaves less at calibration and takes too much off a small miscalibration.
 _LEFT_AT_ZERO = 0.35
-_FADE = 0.3
+_FADE = 0.25
+_FOR_SHARED = 0.8  # of the level of that p-value, for tilts and shifts that all bins share
 
-# Two-sided 96 % of a normal law. The family that the interval inverts has one parameter, the population one for each
-# bin: at 95 % it covered down to 90 % where the error is one to two standard errors (benchmarks/validity).
-_Z_INTERVAL = 2.06
-# Of the noise's standard deviation, part of the family's pattern of gaps (0: as observed; it then has bins without
-# any gap by chance, and misses small errors of many bins; 1 and more: too even, and misses uneven ones).
+# Two-sided 96 %. The families that the interval inverts have one parameter, the population one for each bin: at 95 %
+# it covered down to 90 % where the error is one to two standard errors (benchmarks/validity).
+_LEVEL = 0.98
+# Variances come from instances that contribute unequally: a t law with this many degrees of freedom an instance.
+_DEGREES = 1 / 3
+# Of the noise's standard deviation, part of the upper family's pattern of gaps (0: as observed; it then has bins
+# without any gap by chance, and misses small errors of many bins).
 _NOISE_IN_PATTERN = 0.5
 _GRID = 16
 
@@ -65,47 +68,60 @@ def binned_error(table: CellTable, rng: np.random.Generator, *, draws: int = 100
     """ECE, its debiased value, and a 95 % interval of the population's binned error, by instance.
 
     The residual sums of the bins are close to normal with a cluster-robust covariance. ``debiased`` is
-    :func:`ece_debiased`. The interval inverts a parametric bootstrap: populations whose bins have the observed gaps
+    :func:`ece_debiased`. The interval inverts a parametric bootstrap: populations whose bins have gaps of a pattern
     times a common factor, noise as estimated; those whose ECE would come out as observed, neither in its upper nor
-    in its lower tail, make up the interval. So it knows the bias of an ECE at any size of the error. (Adding the
-    spread of the debiased error on both sides covered less, and is wider near 0.) Ends lie in [0, 1].
+    in its lower tail, make up the interval. So it knows the bias of an ECE at any size of the error. How much noise
+    adds depends on how even the gaps are, which data tell poorly: the lower end is that of a family with gaps where
+    they show, the upper end that of one with gaps everywhere. (Adding the spread of the debiased error on both sides
+    covered less, and is wider near 0.) Ends lie in [0, 1].
     """
     weights, members = table.member_weights, table.members
     residuals = table.residuals
     value = float(ece(residuals, weights, members))
     scale = table.scale(centred=True)
-    debiased = float(ece_debiased(residuals, scale, weights, members))
+    debiased = float(ece_debiased(residuals, scale, weights, members, table.contrast_squares()))
     if table.n_instances < 2:
         return BinnedError(value, debiased, (0.0, 1.0), 0)
     noise = table.normal_draws(draws, rng, centred=True)
-    return BinnedError(value, debiased, _inverted(residuals, noise, scale, weights, members), len(noise))
+    return BinnedError(
+        value, debiased, _inverted(residuals, noise, scale, weights, members, table.n_instances), len(noise)
+    )
 
 
 def _inverted(
-    residuals: FloatArray, noise: FloatArray, scale: FloatArray, weights: FloatArray, members: int
+    residuals: FloatArray, noise: FloatArray, scale: FloatArray, weights: FloatArray, members: int, n: int
 ) -> Interval:
-    """Errors whose ECE, with ``noise`` (draws, G * B) on top, has the observed one within 2.06 of its deviations.
+    """Errors whose ECE, with ``noise`` (draws, G * B) on top, has the observed one within its 96 %.
 
-    The pattern of gaps is sign(r) sqrt(r^2 + (s / 2)^2): it has the observed signs, and a bin that shows nothing by
-    chance still takes part.
+    Patterns of gaps have the observed signs: below, r^3 / (r^2 + s^2), what a bin shows beyond noise; above,
+    sqrt(r^2 + (s / 2)^2), where a bin that shows nothing by chance still takes part.
     """
+    from scipy.special import stdtrit
+
     value = float(ece(residuals, weights, members))
-    pattern = np.copysign(np.sqrt(residuals**2 + (_NOISE_IN_PATTERN * scale) ** 2), residuals)
-    size = float(ece(pattern, weights, members))
-    if size == 0:
+    size = np.hypot(residuals, scale)
+    shown = residuals * np.divide(residuals, size, out=np.zeros(len(size)), where=size > 0) ** 2
+    even = np.copysign(np.sqrt(residuals**2 + (_NOISE_IN_PATTERN * scale) ** 2), residuals)
+    if not even.any():
         return (0.0, 0.0)
-    signed = ece(pattern + noise, weights, members)
-    linear = _mean_over_members(np.sign(pattern) * noise, weights, members)
+    times = float(stdtrit(max(_DEGREES * n, 1.0), _LEVEL))
+    signed = ece(even + noise, weights, members)
+    linear = _mean_over_members(np.sign(even) * noise, weights, members)
     # The ECE is at least the error on average, and no more variable than where signs are certain.
-    most = value + 1.2 * _Z_INTERVAL * max(float(signed.std()), float(linear.std()))
-    errors = np.linspace(0.0, most, _GRID)
-    mean, deviation = np.empty(_GRID), np.empty(_GRID)
-    for i, error in enumerate(errors):
-        found = ece(pattern * (error / size) + noise, weights, members)
-        mean[i], deviation[i] = found.mean(), found.std()
-    low = _first_at_least(mean + _Z_INTERVAL * deviation, value, errors)
-    high = _first_at_least(mean - _Z_INTERVAL * deviation, value, errors)
-    return (min(low, 1.0), min(high, 1.0))
+    most = value + 1.2 * times * max(float(signed.std()), float(linear.std()))
+
+    def reaches(pattern: FloatArray, limit: float, sign: int) -> float:
+        whole = float(ece(pattern, weights, members))
+        if whole == 0:
+            return 0.0
+        errors = np.linspace(0.0, limit, _GRID)
+        curve = np.empty(_GRID)
+        for i, error in enumerate(errors):
+            found = ece(pattern * (error / whole) + noise, weights, members)
+            curve[i] = found.mean() + sign * times * found.std()
+        return _first_at_least(curve, value, errors)
+
+    return (min(reaches(shown, value, 1), 1.0), min(reaches(even, most, -1), 1.0))
 
 
 def _first_at_least(curve: FloatArray, value: float, at: FloatArray) -> float:
@@ -119,24 +135,48 @@ def _first_at_least(curve: FloatArray, value: float, at: FloatArray) -> float:
     return float(at[i - 1] + (at[i] - at[i - 1]) * (value - curve[i - 1]) / (curve[i] - curve[i - 1]))
 
 
-def ece_debiased(residuals: FloatArray, scale: FloatArray, weights: FloatArray, members: int) -> FloatArray:
+def ece_debiased(
+    residuals: FloatArray, scale: FloatArray, weights: FloatArray, members: int, squares: FloatArray
+) -> FloatArray:
     """:func:`ece` with the bias of its absolute values removed, for (..., G * B) sums with standard deviations.
 
     Each bin's |r| loses an amount that depends on z = r / s and nearly is its bias where |E z| > 0.4. Near 0 a kink
     stays: no function of z is unbiased there. What it leaves at E z = 0 is taken off too as far as the table as a
-    whole, by the mean of z^2 - 1 over bins, shows nothing but noise: then the error of a calibrated model comes out
-    near 0 on average. It may be slightly negative. Its standard deviation is about twice the plain error's at
-    calibration, and the same where the error is large.
+    whole shows nothing but noise (:func:`_noise_alone`): then the error of a calibrated model comes out near 0 on
+    average. It may be slightly negative. Its standard deviation is about twice the plain error's at calibration, and
+    the same where the error is large.
+
+    ``squares`` is the (..., 2, 2) sum over instances of t t', t their :func:`prefcal.estimators.cells.contrasts`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        z2 = np.where(scale > 0, (residuals / scale) ** 2, 0.0)
+        z2 = np.where(scale > 0, np.minimum(np.abs(residuals) / scale, 1e6) ** 2, 0.0)
         share = np.where(weights > 0, scale / weights, 0.0)
     bias = sum(a * np.exp(-z2 / (2 * s * s)) for a, s in _KERNELS)
-    total = share.sum(axis=-1, keepdims=True)
-    excess = np.sum(share * (np.where(share > 0, z2, 1.0) - 1.0), axis=-1, keepdims=True)
-    excess = np.divide(excess, total, out=np.zeros_like(excess), where=total > 0)
-    bias = bias + _LEFT_AT_ZERO * np.exp(-np.maximum(excess, 0.0) / _FADE)
+    p = _noise_alone(z2, share, contrasts(residuals, members), squares)
+    bias = bias + (_LEFT_AT_ZERO * p / (p + _FADE))[..., None]
     return _mean_over_members(np.abs(residuals) - bias * scale, weights, members)
+
+
+def _noise_alone(z2: FloatArray, share: FloatArray, sums: FloatArray, squares: FloatArray) -> FloatArray:
+    """(...) p-value of a table without any error, by two tests together (Bonferroni).
+
+    One looks for a tilt or a shift that all bins share, which is sharper for most models that are off. The other
+    looks for gaps of any pattern: the mean of z^2, weighted by the bins' part in the error.
+    """
+    from scipy.special import chdtrc
+
+    total = share.sum(axis=-1, keepdims=True)
+    part = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    degrees = 1.0 / np.maximum((part**2).sum(axis=-1), 1e-300)
+    anywhere = np.where(total[..., 0] > 0, chdtrc(degrees, (part * z2).sum(axis=-1) * degrees), 1.0)
+    values, vectors = np.linalg.eigh(squares)
+    along = np.einsum("...i,...ij->...j", sums, vectors)
+    # A direction whose variance is what rounding left (probabilities of a member add up to 1) tells nothing.
+    live = values > 1e-9 * np.maximum(np.trace(squares, axis1=-2, axis2=-1)[..., None], 1e-300)
+    square = np.divide(along**2, values, out=np.zeros_like(along), where=live & np.ones(along.shape, dtype=bool))
+    shared = chdtrc(np.maximum(live.sum(axis=-1), 1), square.sum(axis=-1))
+    smallest: FloatArray = np.minimum(np.minimum(shared / _FOR_SHARED, anywhere / (1 - _FOR_SHARED)), 1.0)
+    return smallest
 
 
 def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
@@ -145,7 +185,7 @@ def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
     Intervals of the observed frequency are Wilson intervals at the effective sample size that the cluster-robust
     variance of the bin implies; null bands are binomial, around the mean forecast.
     """
-    moments = table.moments.reshape(7, table.members, table.bins).sum(axis=1)
+    moments = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
     centred = table.variances(centred=True).reshape(table.members, table.bins)
     null = table.variances(centred=False).reshape(table.members, table.bins)
     # Members share instances: the variance of a pooled sum is bounded by fully dependent members.
@@ -208,7 +248,7 @@ def metrics(table: CellTable) -> dict[str, Estimate]:
     out: dict[str, Estimate] = {}
     for name, index in (("accuracy", 1), ("mean_forecast", 2), ("brier", 3)):
         out[name] = _ratio(table, index)
-    moments = table.moments.reshape(7, table.members, table.bins).sum(axis=1)
+    moments = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = moments[1] / w
         forecast = np.where(moments[1] > 0, moments[2] / moments[1], 0.0)
@@ -216,7 +256,7 @@ def metrics(table: CellTable) -> dict[str, Estimate]:
     mean = table.sums[1] / w
     calibration = float((share * (forecast - outcome) ** 2).sum())
     resolution = float((share * (outcome - mean) ** 2).sum())
-    uncertainty = float(moments[6].sum() / w - mean**2)
+    uncertainty = float(moments[5].sum() / w - mean**2)
     note = "a part of the Brier score, of the bins as observed: no interval, biased by the noise of bins"
     out["brier_calibration"] = Estimate(calibration, note=note)
     out["brier_resolution"] = Estimate(resolution, note=note)

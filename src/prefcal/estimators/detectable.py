@@ -21,9 +21,10 @@ from prefcal.distributions.base import Block
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import UsageError
 from prefcal.estimators.binned import Z95, ece
-from prefcal.estimators.cells import COVARIANCE_LIMIT, CellTable, steady_scale
+from prefcal.estimators.cells import COVARIANCE_LIMIT, CellTable
 from prefcal.estimators.events import Family, Forecast, Pairs, Rankwise, TopChoice
 from prefcal.estimators.inputs import aligned_ranks
+from prefcal.estimators.noise import null_scale
 from prefcal.estimators.null import OutcomeSimulator
 from prefcal.estimators.scalar import look
 from prefcal.result import Estimate
@@ -60,8 +61,10 @@ class ResidualLaw:
         Number of members G.
     noise
         (G * B,) variance of ``mean`` as an estimate; 0 where it is exact.
-    held, binomial
-        (G * B,) weight of each cell, and its sum of w p (1 - p): what the audit shrinks variances with.
+    told, stated
+        (G * B,) sums of w p (1 - p) and w^2 p (1 - p) of each cell: what the audit's null law takes.
+    single
+        (G * B,) expected sums of w^2 (y - p)^2 over events.
     """
 
     n: int
@@ -71,8 +74,9 @@ class ResidualLaw:
     weights: FloatArray
     members: int
     noise: FloatArray
-    held: FloatArray
-    binomial: FloatArray
+    told: FloatArray
+    stated: FloatArray
+    single: FloatArray
 
     @property
     def ece(self) -> float:
@@ -136,7 +140,7 @@ class TemperedTruth:
         weights = np.ones(len(y)) if weights is None else weights
         self.parts: list[_Part] = []
         self.n, self.weights = 0, np.zeros(self.size)
-        self.held, self.binomial = np.zeros((2, self.size))
+        self.told, self.stated = np.zeros((2, self.size))
         for block in h.blocks(_BLOCK_ELEMENTS):
             if not family.applies(block.dist.n_items):
                 continue
@@ -146,9 +150,12 @@ class TemperedTruth:
             known = ~np.isnan(happened)
             self.n += int(known.any(axis=1).sum())
             by_cell = np.bincount(cell[known], weight[known], minlength=self.size)
-            self.held += by_cell
             stated = weight * forecast.p * (1 - forecast.p)
-            self.binomial += np.bincount(cell[known], stated[known], minlength=self.size)
+            self.told += np.bincount(cell[known], stated[known], minlength=self.size)
+            # As in the cell table: an event that several candidates share happens by a fraction.
+            whole = (happened == 0) | (happened == 1)
+            stated = np.where(whole, weight * stated, (weight * (happened - forecast.p)) ** 2)
+            self.stated += np.bincount(cell[known], stated[known], minlength=self.size)
             self.weights += np.repeat(by_cell.reshape(-1, bins).sum(axis=1), bins)
             part = _Part(block, ranks, forecast, known.astype(np.float64), weight[:, :1], cell)
             self.parts.append(part)
@@ -159,7 +166,7 @@ class TemperedTruth:
         Which pairs of a best-only record are events depends on the outcome; the expectation is exact there too
         (Luce's choice axiom). For other bucket orders it is the mean of a few outcomes of each instance.
         """
-        (mean, noise), (second, conditional) = np.zeros((2, self.size)), np.zeros((2, self.size, self.size))
+        (mean, noise, single), (second, conditional) = np.zeros((3, self.size)), np.zeros((2, self.size, self.size))
         draws = max(1, math.ceil(_OUTCOMES / max(self.n, 1)))
         moving = min(max(_MOVING_BUDGET // max(sum(part.known.size for part in self.parts), 1), 24), _MOVING_DRAWS)
         for part in self.parts:
@@ -173,6 +180,7 @@ class TemperedTruth:
             residual = self.family.observe(part.forecast, simulator.draw(d, rng)) - part.forecast.p
             residual = np.nan_to_num(residual) * part.weight
             sums = self._by_instance(residual, part.cell)
+            single += self._by_instance(residual**2, part.cell).sum(axis=(0, 1)) / d
             if chance is None:
                 expected = sums.mean(axis=0)
                 inside = (sums - expected).reshape(-1, self.size)
@@ -186,13 +194,14 @@ class TemperedTruth:
                 expected = self._by_instance(gap[None], part.cell)[0]
                 inside = (sums - expected).reshape(-1, self.size)
                 spread = inside.T @ inside / d
-                spread += np.diag(self._known_variance(part, residual, gap, q, chance))
+                exact = self._known_variance(part, residual, gap, q, chance)
+                spread += np.diag(exact)
+                single += exact
                 conditional += spread
                 second += spread + expected.T @ expected
             mean += expected.sum(axis=0)
-        return ResidualLaw(
-            self.n, mean, second, conditional, self.weights, self.family.n_members, noise, self.held, self.binomial
-        )
+        known = (self.weights, self.family.n_members, noise, self.told, self.stated, single)
+        return ResidualLaw(self.n, mean, second, conditional, *known)
 
     def _chance_known(self, part: _Part, truth: PlackettLuce, simulator: OutcomeSimulator) -> FloatArray | None:
         """(b, e) probability that an event is known, where that does not depend on what happens to it."""
@@ -292,8 +301,10 @@ def rejections(
     values = errors(draws, truth.mean, spread(truth))
     # Where the outcome chooses the events, sums need not be 0 on average for a calibrated model: the exact law knows.
     own = np.diag(truth.second) * factor
-    steady = steady_scale(own, truth.binomial * factor, truth.held * factor, weights, round(instances))
-    stretch = np.divide(steady, np.sqrt(own), out=np.ones(len(own)), where=own > 0)
+    sums = (own, truth.single * factor, truth.stated * factor, truth.told * factor)
+    stretch = np.divide(
+        null_scale(*sums, weights, round(instances)), np.sqrt(own), out=np.ones(len(own)), where=own > 0
+    )
     laws = [errors(null_draws, 0.0, truth.second * np.outer(stretch, stretch))]
     if exact:
         laws.append(errors(null_draws, null.mean, spread(null)))

@@ -15,14 +15,13 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.binned import ece_debiased
-from prefcal.estimators.cells import MULTIPLIER_DRAWS, CellTable
+from prefcal.estimators.cells import MOMENTS, MULTIPLIER_DRAWS, CellTable
 from prefcal.estimators.events import Family
 from prefcal.estimators.inputs import aligned_ranks
 from prefcal.estimators.scalar import look
 
 #: Numbers that are kept at most (512 MiB).
 UNIT_LIMIT = 1 << 26
-_KEPT = 5  # of MOMENTS: n, w, wp, wy, wpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class UnitSums:
     Parameters
     ----------
     moments
-        (5, n, G * B) count, weight, and sums of w p, w y, w p^2 of each instance's events by member and bin.
+        (8, n, G * B) the sums named in ``MOMENTS`` of each instance's events, by member and bin.
     units
         (n,) code of the independent unit of each instance; None when each is its own.
     bins
@@ -79,7 +78,7 @@ class UnitSums:
             kept = index[self.moments[0, index].any(axis=1)]
             residuals = sum_rows(residuals, self.units[kept])
         table = CellTable(self.bins, self.members)
-        table.moments[:_KEPT] = moments.sum(axis=1)
+        table.moments[:] = moments.sum(axis=1)
         table.residual_squares = np.einsum("ug,ug->g", residuals, residuals)
         table.n_instances = len(residuals)
         if table.exact_covariance:
@@ -101,11 +100,12 @@ def sum_rows(rows: FloatArray, codes: IntArray) -> FloatArray:
 def debiased_error(table: CellTable, rng: np.random.Generator, *, draws: int = 400) -> tuple[float, float]:
     """The debiased ECE of a table and its standard error by normal draws (NaN for fewer than two units)."""
     scale, weights = table.scale(centred=True), table.member_weights
-    debiased = float(ece_debiased(table.residuals, scale, weights, table.members))
+    squares = table.contrast_squares()
+    debiased = float(ece_debiased(table.residuals, scale, weights, table.members, squares))
     if table.n_instances < 2:
         return debiased, np.nan
     around = table.residuals + table.normal_draws(draws, rng, centred=True)
-    return debiased, float(ece_debiased(around, scale, weights, table.members).std(ddof=1))
+    return debiased, float(ece_debiased(around, scale, weights, table.members, squares).std(ddof=1))
 
 
 def unit_sums(
@@ -123,12 +123,12 @@ def unit_sums(
     Raises UsageError when ``UNIT_LIMIT`` numbers would not hold them.
     """
     n, size = len(y), family.n_members * bins
-    if _KEPT * n * size > UNIT_LIMIT:
+    if len(MOMENTS) * n * size > UNIT_LIMIT:
         raise UsageError(
             f"{n} instances x {size} residual cells are too many to keep; ask for a smaller k, fewer bins, or a "
             "sample of the instances"
         )
-    moments = np.zeros((_KEPT, n, size))
+    moments = np.zeros((len(MOMENTS), n, size))
     for block in h.blocks():
         if not family.applies(block.dist.n_items):
             continue
@@ -139,7 +139,10 @@ def unit_sums(
         known = ~np.isnan(happened)
         at = (np.broadcast_to(rows[:, None], known.shape)[known], cells[known])
         w, p = np.broadcast_to(weight, known.shape)[known], forecast.p[known]
-        columns = (np.ones(len(p)), w, w * p, w * happened[known], w * p * p)
+        outcome = happened[known]
+        single = (w * (outcome - p)) ** 2
+        stated = np.where((outcome == 0) | (outcome == 1), w * w * (p - p * p), single)
+        columns = (np.ones(len(p)), w, w * p, w * outcome, w * p * p, w * outcome * outcome, stated, single)
         for moment, values in zip(moments, columns, strict=True):
             np.add.at(moment, at, values)
     return UnitSums(moments, units, bins, family.n_members)
