@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,13 +32,16 @@ from prefcal.estimators.inputs import aligned_ranks
 from prefcal.estimators.scalar import look
 from prefcal.mending import mend
 from prefcal.notions.notion import Notion
+from prefcal.recalibration.fitting import unit_folds
 from prefcal.recalibration.likelihood import observed_log_prob
 from prefcal.studies.reward_models.sources import Scored, math_prm, rewardbench2, rewardmath
 
 SPLITS = 20
 METHODS = ("temperature", "context", "monotone", "uniform", "auto")
 NOTIONS = ("sub-2", "top-1:confidence")
-LABEL_SETS = ("iris", "glass", "wine", "vehicle", "vowel", "authorship", "segment", "libras", "yeast", "movies")
+LABEL_SETS = (
+    "iris", "glass", "wine", "vehicle", "vowel", "authorship", "segment", "libras", "yeast", "movies", "pendigits",
+)  # fmt: skip
 
 
 def outcomes(y: pc.Outcomes, rows: Any) -> pc.Outcomes:
@@ -182,7 +186,10 @@ def cross_fitted(scored: Scored, method: str) -> Distribution:
 
 
 def labels() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Out-of-fold forecasts of the exact protocol, recalibrated by ``auto``, cross-fitted."""
+    """Out-of-fold forecasts of the exact protocol, recalibrated by ``auto``, cross-fitted.
+
+    The log loss of a row is that of its ranking; of pairwise forecasts, the sum over its pairs.
+    """
     from prefcal.studies.label_ranking.models import Task, builder
     from prefcal.studies.label_ranking.protocol import Job, Settings, split
     from prefcal.studies.label_ranking.sets import load_set
@@ -198,25 +205,62 @@ def labels() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
                     job = Job("exact", name, model, fold, "random")
                     rows = split(data, job, settings)
                     parts.append((rows.test, builder(model, "exact")(Task(data, rows, job, settings))))
-                h, y = stack(parts), pc.Outcomes.from_ranks(data.ranks)
-                if not h.has_rankings:  # pairs are all that such a model states
-                    m = data.n_items
-                    first, second = np.triu_indices(m, 1)
-                    better = data.ranks[:, first] < data.ranks[:, second]
-                    i = np.repeat(np.arange(len(data)), len(first))
-                    a, b = np.tile(first, len(data)), np.tile(second, len(data))
-                    flat = better.ravel()
-                    y = pc.Outcomes.from_pairs(
-                        np.stack([i, np.where(flat, a, b), np.where(flat, b, a)], 1), n_items=m
-                    )
-                found = mend(h, y, "auto", notions=["sub-2"], items="labelled", folds=5)
-                loss = {k: [e.value, *(e.interval or ())] for k, e in found.log_loss.items()}
-                return loss | {
-                    "chosen": list(found.chosen), "n": len(data),
-                    "sub2": [found.before["sub-2"].debiased, found.after["sub-2"].debiased],
-                }  # fmt: skip
+                return mended_labels(stack(parts), pc.Outcomes.from_ranks(data.ranks))
 
             yield f"{name}/{model}", run
+
+
+def mended_labels(h: Distribution, y: pc.Outcomes, folds: int = 5) -> dict[str, Any]:
+    """Log loss before and after ``auto``, and what of the difference is due to rankings that had probability 0."""
+    n, m = len(h), h.n_items
+    chosen, parts = [], []
+    smoothed = np.empty(n)
+    raw = observed_log_prob(h, y)
+    for train, held in unit_folds(np.arange(n), folds, 0):
+        fitted = pc.recalibrate(h[train], outcomes(y, train), "auto")
+        parts.append((held, fitted(h[held])))
+        chosen.append(fitted.chosen.method)
+        floor = 1.0 / (len(train) + 1.0)  # what one would do without fitting anything
+        smoothed[held] = np.logaddexp(np.log1p(-floor) + raw[held], np.log(floor) - math.lgamma(m + 1))
+    new = stack(parts)
+    mended = observed_log_prob(new, y)
+    possible = np.isfinite(raw)
+    with np.errstate(invalid="ignore"):
+        difference = raw - mended
+    out: dict[str, Any] = {
+        "n": n, "n_items": m, "chosen": chosen, "before": mean(-raw), "after": mean(-mended),
+        "difference": mean(difference), "impossible": [int((~np.isfinite(x)).sum()) for x in (raw, mended)],
+    }  # fmt: skip
+    if not possible.all():
+        out["possible"] = {
+            "before": mean(-raw[possible]), "after": mean(-mended[possible]),
+            "difference": mean(difference[possible]),
+        }  # fmt: skip
+        assert isinstance(h, pc.Categorical)
+        listed = np.zeros(n)  # probability that the mended forecast leaves to what the raw one lists
+        for column, order in enumerate(h.orders):
+            listed += np.exp(new.log_prob(order)) * (h.probs[:, column] > 0)
+        out["possible"]["given"] = mean((difference + np.log(listed))[possible])
+        out["smoothed"] = mean(smoothed - mended)
+        parts = []
+        for train, held in unit_folds(np.arange(n), folds, 0):
+            parts.append((held, pc.recalibrate(h[train], outcomes(y, train), "uniform")(h[held])))
+        flat = stack(parts)
+        out["uniform"] = {"after": mean(-observed_log_prob(flat, y)), "sub2": pair_error(flat, y)}
+    return out | {"sub2": [pair_error(h, y), pair_error(new, y)]}
+
+
+def pair_error(h: Distribution, y: pc.Outcomes) -> float | None:
+    """Debiased sub-2 error."""
+    return pc.audit(h, y, notions="sub-2", items="labelled")["sub-2"].debiased
+
+
+def mean(values: np.ndarray) -> list[float] | None:
+    """Mean and 95 % interval; None where it is infinite."""
+    if not np.isfinite(values).all():
+        return None
+    value, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return [value, value - half, value + half]
 
 
 PARTS = {"splits": splits, "one-map": one_map, "rewardbench": rewardbench, "labels": labels}

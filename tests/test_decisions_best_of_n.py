@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import prefcal as pc
 from prefcal.decisions import best_of_n, subsets
 from prefcal.decisions.subsets import expected_claims, expected_hits
+from prefcal.distributions.stagewise import first_probs
 from prefcal.errors import DataError, UsageError
 from rankings import plackett_luce_probability, plackett_luce_ranks
 from strategies import scores, seeds
@@ -112,10 +113,22 @@ def test_a_plackett_luce_model_is_calibrated_for_itself(array):
     assert np.abs(difference[:, 1:]).max() < 1e-11
 
 
-def test_mallows_with_complete_rankings():
-    """Sub-n marginals, against all m! orders."""
+def other_models() -> dict[str, pc.distributions.base.Distribution]:
+    """Two forecasts of four items each; the second of the stage-wise ones has two equal items."""
+    scores = np.array([[1.0, 0.2, -0.3, 2.0], [0.5, 0.5, -1.0, 0.0]])
+    pairs = 1 / (1 + np.exp(-(scores[:, :, None] - scores[:, None, :]) * [[[2.0]], [[0.7]]]))
+    return {
+        "Mallows": pc.Mallows(np.array([[1, 2, 3, 4], [3, 1, 4, 2]]), np.array([0.5, 0.8])),
+        "StagedPlackettLuce": pc.StagedPlackettLuce(scores, [2.0, 0.5, 1.0]),
+        "BabingtonSmith": pc.BabingtonSmith(pairs),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(other_models()))
+def test_other_models_with_complete_rankings(name):
+    """Sub-n marginals, or sums over all sets, against all m! orders; equally probable items share the choice."""
     rng = np.random.default_rng(3)
-    h = pc.Mallows(np.array([[1, 2, 3, 4], [3, 1, 4, 2]]), np.array([0.5, 0.8]))
+    h = other_models()[name]
     ranks = np.argsort(rng.random((2, 4)), axis=1) + 1
     found = best_of_n(h, pc.Outcomes.from_ranks(ranks))
     assert found.subsets == "all"
@@ -129,9 +142,28 @@ def test_mallows_with_complete_rankings():
                 for o, p in zip(orders, probs[:, i], strict=True):
                     first[next(a for a in o if a in subset)] += p
                 claims.append(first.max())
-                hits.append(first.argmax() == min(subset, key=lambda a: ranks[i, a]))
+                top = np.flatnonzero(first > first.max() - 1e-9)
+                hits.append((min(subset, key=lambda a: ranks[i, a]) in top) / len(top))
         assert s.claimed.value == pytest.approx(np.mean(claims), abs=1e-12)
         assert s.realised.value == pytest.approx(np.mean(hits), abs=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_first_of_every_set_agrees_with_the_marginals(m):
+    """Both recursions over subsets: who comes first of K, from the ordered marginals of K."""
+    rng = np.random.default_rng(m)
+    h = pc.StagedPlackettLuce(rng.normal(size=(3, m)) * 3, np.linspace(2.0, 0.4, max(m - 1, 1)))
+    first = first_probs(h._log_stages(m), m)
+    for k in range(2, m + 1):
+        view = pc.View.parse(f"sub-{k}" if k < m else "full")
+        marginal = h.marginal(view)
+        for member, items in enumerate(view.members(m)):
+            row = (1 << items).sum()
+            for a in items:
+                mine = (marginal.outcomes[member, :, 0] == a) if k < m else marginal.outcomes[0, :, 0] == a
+                np.testing.assert_allclose(first[row, a], marginal.probs[:, member, mine].sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(first[1:].sum(axis=1), 1.0)
+    assert (first[0] == 0).all()
 
 
 def test_mallows_with_only_the_best_known_uses_the_first_place_alone():

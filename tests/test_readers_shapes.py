@@ -253,7 +253,7 @@ def test_labelled_items_wide(tmp_path):
     assert got.info.items == "labelled"
     assert got.info.settings == {"labels": [0, 1, 2]}
     rows.append({"scores": [1, 2], "ranks": [1, 2]})
-    with pytest.raises(DataError, match=r"record 3, field 'scores': has 2 scores, the first record has 3"):
+    with pytest.raises(DataError, match=r"record 3, field 'scores': has 2 candidates, the first record has 3"):
         read(save(tmp_path, as_array(rows)), items="labelled")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 import prefcal as pc
+from prefcal.distributions.stacked import stack
 from prefcal.recalibration.auto import Auto, choose
 from prefcal.recalibration.base import METHODS
 from prefcal.recalibration.fitting import prepare, unit_folds
@@ -127,6 +130,70 @@ def test_every_kind_of_forecast_has_a_choice(kind):
     fit = pc.recalibrate(h, y, folds=2)
     assert fit.record.after <= fit.record.before + 0.02
     assert len(fit(h)) == 80
+
+
+def rank_classifiers(n: int, seed: int) -> tuple[list[tuple[np.ndarray, pc.Categorical]], pc.Outcomes]:
+    """Out-of-fold forecasts as of a classifier over rankings: each of two folds lists what the other one showed.
+
+    Rankings of four items are drawn from 12 of the 24, ten of which are rare: some are shown in one fold only.
+    """
+    rng = np.random.default_rng(seed)
+    orders = np.array(list(itertools.permutations(range(4))))[::2]
+    share = np.array([0.5, 0.3, *[0.02] * 10])
+    which = rng.choice(12, n, p=share)
+    fold = np.arange(n) % 2
+    parts = []
+    for k in (0, 1):
+        seen = np.unique(which[fold != k])
+        held = np.flatnonzero(fold == k)
+        p = share[seen] * np.exp(rng.normal(size=(len(held), len(seen))) * 0.5)
+        parts.append((held, pc.Categorical(orders[seen], p / p.sum(axis=1, keepdims=True))))
+    return parts, pc.Outcomes.from_orders(orders[which])
+
+
+def test_folds_that_list_different_rankings_are_mended_as_one():
+    """What a fold never saw had probability 0 and happened: only maps that make room for it are left to choose from.
+
+    What another fold has listed must not tell a map what may happen here: listing all 24 rankings changes nothing.
+    """
+    parts, y = rank_classifiers(100, 0)
+    h = stack(parts)
+    raw = observed_log_prob(h, y)
+    assert isinstance(h, pc.Categorical)
+    assert 0 < np.isinf(raw).sum() < 20
+    fit = pc.recalibrate(h, y, folds=3)
+    table = {c.method: c for c in fit.candidates}
+    assert {m for m, c in table.items() if c.log_loss is None} == {"none", "temperature"}
+    orders = np.array(list(itertools.permutations(range(4))))
+    place = (orders[None] == h.orders[:, None]).all(axis=2).argmax(axis=1)
+    every = np.zeros((100, 24))
+    every[:, place] = h.probs
+    padded = pc.Categorical(orders, every)
+    for method in ("uniform", "back-off", "vector-scaling"):
+        one, two = pc.recalibrate(h, y, method)(h), pc.recalibrate(padded, y, method)(padded)
+        probs = np.exp([one.log_prob(o) for o in orders])
+        assert (probs > 0).all()
+        np.testing.assert_allclose(probs.sum(axis=0), 1.0)
+        np.testing.assert_allclose(probs, np.exp([two.log_prob(o) for o in orders]), rtol=1e-6)
+    found = pc.mend(h, y, notions=["sub-2"], items="labelled", folds=4)
+    assert found.log_loss["before"].value == np.inf
+    assert found.log_loss["difference"].value == -np.inf
+    assert np.isfinite(found.log_loss["after"].value)
+    assert found.log_loss["after"].interval is not None
+    assert '"value": null' in found.to_json()
+
+
+def test_pairwise_forecasts_of_several_folds_are_mended_as_one():
+    scores, y = scores_and_truth(200, 13)
+    odds = 3 * (scores[:, :, None] - scores[:, None, :])
+    probs = 1 / (1 + np.exp(-odds))
+    folds = [np.arange(200) % 3 == k for k in range(3)]
+    h = stack([(np.flatnonzero(f), pc.Pairwise(probs[f])) for f in folds])
+    fit = pc.recalibrate(h, y, folds=3)
+    whole = pc.recalibrate(pc.Pairwise(probs), y, folds=3)
+    assert fit.chosen.method == "temperature"
+    assert fit.document() == whole.document()
+    np.testing.assert_array_equal(fit(h).probs, whole(pc.Pairwise(probs)).probs)
 
 
 def test_same_data_same_choice():

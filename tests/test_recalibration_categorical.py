@@ -99,7 +99,7 @@ def test_the_fit_maximises_the_penalised_likelihood(seen):
 
 def test_apply_is_the_formula():
     data = simulated(8, 0)
-    fit = VectorScaling("items", 4, 0.7, (0.3, -0.1, -0.2, 0.0), (), 0.1, False, 1, (0.01,) * 25)
+    fit = VectorScaling("items", 4, 0.7, (0.3, -0.1, -0.2, 0.0), (), 0.1, 1, (0.01,) * 25)
     got = fit.apply(data.h, Context())
     mixed = 0.9 * data.h.probs + 0.1 / 24
     expected = mixed**0.7 * np.exp(LEADS @ [0.3, -0.1, -0.2, 0.0])
@@ -134,10 +134,10 @@ def test_a_listed_ranking_of_probability_zero_happens():
     fit = recalibrate(h, y, "vector-scaling", structure="rankings")
     out = fit(h)
     assert fit.impossible == (which == 2).sum()
-    assert not fit.extended
     assert "had probability 0" in fit.warnings[0]
-    assert "listed" in fit.warnings[0]
-    np.testing.assert_allclose(out.probs[0], np.bincount(which) / 400, atol=0.05)
+    assert len(out.orders) == 6
+    shares = np.exp([out.log_prob(o)[0] for o in orders])
+    np.testing.assert_allclose(shares, np.bincount(which) / 400, atol=0.06)
     kept = recalibrate(h, pc.Outcomes.from_orders(np.array(orders)[which % 2]), "vector-scaling")
     assert kept.floor == 0.0
     assert (kept(h).probs[:, 2] == 0).all()
@@ -151,7 +151,6 @@ def test_a_ranking_outside_the_list_happens():
     happened = np.array([*orders, [2, 1, 0]])[rng.choice(3, 300, p=[0.5, 0.4, 0.1])]
     fit = recalibrate(h, pc.Outcomes.from_orders(happened), "vector-scaling")
     out = fit(h)
-    assert fit.extended
     assert len(out.orders) == 6
     assert (out.probs > 0).all()
     assert "all rankings" in fit.warnings[0]
@@ -159,6 +158,27 @@ def test_a_ranking_outside_the_list_happens():
     many = pc.Categorical([list(range(7))], [[1.0]])
     with pytest.raises(DataError, match="method='uniform'"):
         VectorScaling.fit(data_of(many, pc.Outcomes.from_orders([[*range(1, 7), 0]])))
+    saved = VectorScaling("none", 7, 1.0, (), (), 0.1, 1, (0.1,)).parameters()
+    with pytest.raises(DataError, match="must be 0 beyond 6 items"):
+        VectorScaling.from_parameters(saved)
+
+
+@pytest.mark.parametrize("structure", ["items", "none"])
+def test_rankings_listed_at_probability_zero_change_nothing(structure):
+    """Also where what happened had probability 0: the list may hold all rankings that ever happened, or not."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(6), size=300)
+    happened = ORDERS[np.where(rng.random(300) < 0.1, rng.integers(0, 24, 300), rng.integers(0, 6, 300))]
+    y = pc.Outcomes.from_orders(happened)
+    fits, outs = [], []
+    for r in (6, 15, 24):
+        h = pc.Categorical(ORDERS[:r], np.concatenate([p, np.zeros((300, r - 6))], axis=1))
+        fits.append(recalibrate(h, y, "vector-scaling", structure=structure))
+        outs.append(np.stack([fits[-1](h).log_prob(o) for o in ORDERS]))
+    assert fits[0].floor > 0
+    for fit, out in zip(fits[1:], outs[1:], strict=True):
+        assert fit.power == pytest.approx(fits[0].power, rel=1e-9)
+        np.testing.assert_allclose(out, outs[0], rtol=1e-9)
 
 
 def test_forecasts_that_mislead_are_not_flipped():
@@ -173,7 +193,7 @@ def test_a_power_keeps_the_order_of_rankings_and_zeros(draw, power):
     m = draw.draw(st.integers(1, 3))
     orders = np.array(list(itertools.permutations(range(m))))
     p = draw.draw(strategies.distribution_rows(3, len(orders)))
-    fit = VectorScaling("none", m, power, (), (), 0.0, False, 0, (0.1,))
+    fit = VectorScaling("none", m, power, (), (), 0.0, 0, (0.1,))
     out = fit.apply(pc.Categorical(orders, p), Context())
     np.testing.assert_array_equal(out.probs == 0, p == 0)
     for a, b in zip(p, out.probs, strict=True):
@@ -207,5 +227,5 @@ def test_saved_maps(tmp_path, structure):
 
 def test_the_identity_keeps_everything():
     data = simulated(5, 0)
-    fit = VectorScaling("none", 4, 1.0, (), (), 0.0, False, 0, (0.1,))
+    fit = VectorScaling("none", 4, 1.0, (), (), 0.0, 0, (0.1,))
     check_order_kept(data.h, fit.apply(data.h, Context()))

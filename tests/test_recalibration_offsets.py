@@ -87,7 +87,7 @@ def test_logistic_regression_is_the_oracle():
     data = simulated(400, 3, m=2, best=False)
     s, f = data.h.scores.dense(), data.item_features["shown first"].dense()
     x = np.stack([s[:, 0] - s[:, 1], f[:, 0] - f[:, 1]], axis=1)
-    spreads = [within_spread(v.ravel(), np.full(400, 2)) for v in (s, f)]
+    spreads = [within_spread(v.ravel(), np.full(400, 2), np.ones(400)) for v in (s, f)]
     won = (data.y.dense()[:, 0] == 1).astype(int)
     fit = Offset.fit(
         Data(data.h, data.y, data.weights, data.units, item_features={"f": data.item_features["shown first"]})

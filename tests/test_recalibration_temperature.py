@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 import prefcal as pc
 import strategies
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
+from prefcal.recalibration.powers import listed_choices
 from prefcal.recalibration.scales import PRIOR_SPREAD
 from prefcal.recalibration.temperature import Temperature, sharpened
 
@@ -181,11 +182,11 @@ def test_all_scores_equal_leave_the_temperature_alone():
     assert fit.warnings
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e-3, 1e3, 1e8, 1e150])
+@pytest.mark.parametrize("size", [1e-59, 1e-8, 1e-3, 1e3, 1e8, 1e59])
 def test_scores_of_any_size(size):
     scores, y = drawn(300, 3, 11)
     fit = pc.recalibrate(pc.PlackettLuce(scores * size), y, "temperature")
-    if size < 1e20:
+    if 1e-20 < size < 1e20:
         assert fit.temperature == pytest.approx(size, rel=0.25)
     assert math.isfinite(fit.record.after)
 
@@ -199,6 +200,18 @@ def test_impossible_records_are_left_out_and_counted():
     certain = pc.Pairwise(np.tile([[0.5, 1.0], [0.0, 0.5]], (2, 1, 1)))
     with pytest.raises(pc.DataError, match="impossible"):
         pc.recalibrate(certain, pc.Outcomes.from_orders([[1, 0], [1, 0]]), "temperature")
+
+
+def test_lists_too_long_for_one_chunk():
+    """More than 2^20 numbers: every record keeps its own outcome."""
+    scores, y = drawn(12_000, 4, 14)
+    h = forecast("Categorical", 2 * scores)
+    parts = listed_choices(h, y)
+    assert len(parts) > 1
+    log_p = np.empty(12_000)
+    for part in parts:
+        log_p[part.rows] = part.log_prob(1.0)
+    np.testing.assert_allclose(log_p, observed_log_prob(h, y))
 
 
 def test_several_records_of_an_instance_share_its_forecast():
@@ -219,6 +232,10 @@ def test_several_records_of_an_instance_share_its_forecast():
 def test_any_data_gives_a_map_that_keeps_the_order(drawn_data):
     scores, ranks = drawn_data
     h = pc.PlackettLuce(scores)
+    if 0 < np.ptp(scores, axis=1).max() < 1e-60:
+        with pytest.raises(pc.DataError, match="multiply all scores by a constant first"):
+            pc.recalibrate(h, pc.Outcomes.from_ranks(ranks), "temperature")
+        return
     fit = pc.recalibrate(h, pc.Outcomes.from_ranks(ranks), "temperature")
     assert fit.keeps_order
     assert fit.temperature > 0

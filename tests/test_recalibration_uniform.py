@@ -17,6 +17,7 @@ from prefcal.recalibration.base import Context, Data
 from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
 from prefcal.recalibration.persistence import load_recalibrator
+from prefcal.recalibration.temperature import sharpened
 from prefcal.recalibration.uniform import Uniform, WithUniform
 from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of
 
@@ -99,7 +100,8 @@ def test_epsilon_maximises_the_penalised_likelihood(name):
     h = models(200, 3, 1)[name]
     y = pc.Outcomes.from_best(np.random.default_rng(3).integers(0, 3, 200), n_items=3)
     fit = Uniform.fit(data_of(h, y))
-    scaled = h.scaled(math.exp(fit.log_scale)) if isinstance(h, pc.PlackettLuce) else h
+    scaled = h if fit.line is None else sharpened(h, math.exp(fit.log_scale))
+    assert (fit.line is not None) == (name in ("PlackettLuce", "Categorical"))
     p = np.exp(observed_log_prob(scaled, y))
 
     def loss(epsilon):
@@ -151,11 +153,111 @@ def test_pairwise_forecasts():
     assert low < 0.3 < high
     assert high - low < 0.15
     out = fit(h)
-    np.testing.assert_allclose(out.probs[:, 0, 1], (1 - fit.epsilon) * p + fit.epsilon / 2)
+    low, high = fit.estimates["temperature"].interval
+    assert low < 1.0 < high
+    q = sharpened(h, math.exp(fit.log_scale)).probs[:, 0, 1]
+    np.testing.assert_allclose(out.probs[:, 0, 1], (1 - fit.epsilon) * q + fit.epsilon / 2)
+    assert fit.describe().startswith("Divides the log-odds of the pairs by")
     assert math.isfinite(mean_log_loss(out, y))
     assert "1/2" in fit.describe()
     check_order_kept_pairs = np.sign(h.pair_log_odds([0], [1])) == np.sign(out.pair_log_odds([0], [1]))
     assert check_order_kept_pairs.all()
+
+
+def listed(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of five of the 24 rankings of four items; outcomes: 20 % from all 24, else at temperature 2."""
+    rng = np.random.default_rng(seed)
+    orders = np.array(list(itertools.permutations(range(4))))
+    p = rng.dirichlet(np.ones(5), size=n)
+    q = np.sqrt(p) / np.sqrt(p).sum(axis=1, keepdims=True)
+    which = (rng.random(n)[:, None] > np.cumsum(q, axis=1)[:, :-1]).sum(axis=1) * 5
+    return p, orders[np.where(rng.random(n) < 0.2, rng.integers(0, 24, n), which)]
+
+
+def test_lists_get_a_temperature_and_a_uniform_part():
+    """Joint maximum by an independent two-dimensional search over all 24 rankings; both numbers are recovered."""
+    from scipy.optimize import minimize
+
+    orders = np.array(list(itertools.permutations(range(4))))
+    p, happened = listed(1500, 0)
+    h, y = pc.Categorical(orders[::5], p), pc.Outcomes.from_orders(happened)
+    fit = Uniform.fit(data_of(h, y))
+    for name, true in (("epsilon", 0.2), ("temperature", 2.0)):
+        low, high = fit.estimates[name].interval
+        assert low < true < high
+        assert high - low < 0.35 * true
+    assert not fit.keeps_order
+    assert not any("left out" in w for w in fit.warnings)
+    every = np.zeros((1500, 24))
+    every[:, ::5] = p
+    column = (orders[None] == happened[:, None]).all(axis=2).argmax(axis=1)
+    center = -math.log(fit.line.temperature)
+
+    def loss(x):
+        epsilon = 1 / (1 + math.exp(-x[1]))
+        q = every ** math.exp(x[0]) * (every > 0)
+        own = (q / q.sum(axis=1, keepdims=True))[np.arange(1500), column]
+        likelihood = np.log((1 - epsilon) * own + epsilon / 24).sum()
+        return -likelihood - 0.25 * math.log(epsilon) - 4.75 * math.log1p(-epsilon) + 0.5 * (x[0] - center) ** 2
+
+    best = minimize(loss, [-0.5, -1.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10}).x
+    assert fit.log_scale == pytest.approx(best[0], abs=1e-4)
+    assert fit.epsilon == pytest.approx(1 / (1 + math.exp(-best[1])), abs=1e-4)
+    out = fit(h)
+    for k, order in enumerate(orders):
+        q = every ** math.exp(fit.log_scale) * (every > 0)
+        expected = (1 - fit.epsilon) * q[:, k] / q.sum(axis=1) + fit.epsilon / 24
+        np.testing.assert_allclose(np.exp(out.log_prob(order)), expected)
+
+
+def test_rankings_listed_at_probability_zero_change_nothing():
+    p, happened = listed(300, 1)
+    orders = np.array(list(itertools.permutations(range(4))))
+    padded = np.zeros((300, 24))
+    padded[:, ::5] = p
+    y = pc.Outcomes.from_orders(happened)
+    short, long = (
+        recalibrate(h, y, "uniform") for h in (pc.Categorical(orders[::5], p), pc.Categorical(orders, padded))
+    )
+    assert short.epsilon == pytest.approx(long.epsilon, rel=1e-9)
+    assert short.log_scale == pytest.approx(long.log_scale, rel=1e-9)
+
+
+def test_pairs_that_are_certain_keep_to_the_uniform_part():
+    """Of three items: certain pairs, right and wrong, beside others; an independent search finds the same maximum."""
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(3)
+    probs = np.full((400, 3, 3), np.nan)
+    probs[:, 0, 1], probs[:, 1, 2] = rng.uniform(0.05, 0.95, (2, 400))
+    probs[:, 0, 2] = rng.choice([0.0, 1.0], 400)
+    h = pc.Pairwise(probs)
+    y = pc.Outcomes.from_orders(np.argsort(rng.random((400, 3)), axis=1))
+    fit = Uniform.fit(data_of(h, y))
+    ranks, center = y.dense(), -math.log(min(fit.line.temperature, math.exp(11.0)))
+
+    def loss(x):
+        epsilon, value = 1 / (1 + math.exp(-x[1])), 0.0
+        for a, b in itertools.combinations(range(3), 2):
+            with np.errstate(divide="ignore", over="ignore"):
+                p = 1 / (1 + ((1 - h.probs[:, a, b]) / h.probs[:, a, b]) ** math.exp(x[0]))
+            value += np.log((1 - epsilon) * np.where(ranks[:, a] < ranks[:, b], p, 1 - p) + epsilon / 2).sum()
+        return -value - 0.25 * math.log(epsilon) - 4.75 * math.log1p(-epsilon) + 0.5 * (x[0] - center) ** 2
+
+    start = [fit.log_scale, math.log(fit.epsilon / (1 - fit.epsilon))]
+    best = min(minimize(loss, s, method="Nelder-Mead", options={"xatol": 1e-8}).fun for s in (start, [0.0, 0.0]))
+    assert loss(start) <= best + 1e-6
+
+
+def test_where_everything_observed_was_impossible():
+    """No record can tell a temperature: it stays 1, and the uniform part takes almost all."""
+    h = pc.Categorical([[0, 1, 2], [1, 0, 2]], np.tile([0.7, 0.3], (40, 1)))
+    fit = recalibrate(h, pc.Outcomes.from_orders([[2, 1, 0]] * 40), "uniform")
+    assert fit.line is None
+    assert fit.log_scale == 0.0
+    assert list(fit.estimates) == ["epsilon"]
+    assert fit.epsilon > 0.85
+    assert fit(h).log_prob([0, 1, 2])[0] == pytest.approx(math.log((1 - fit.epsilon) * 0.7 + fit.epsilon / 6))
 
 
 @settings(max_examples=40, deadline=None)
@@ -187,11 +289,25 @@ def test_an_audit_takes_the_mixture():
     assert audit["top-1:confidence"].n_instances == 300
 
 
-@pytest.mark.parametrize("kind", ["PlackettLuce", "Mallows"])
+@pytest.mark.parametrize("kind", ["PlackettLuce", "Mallows", "Categorical", "Pairwise"])
 def test_saved_maps(tmp_path, kind):
     data = simulated(200, 0)
-    h = data.h if kind == "PlackettLuce" else pc.Mallows(np.argsort(-data.h.scores.dense()).argsort() + 1, 0.4)
+    full = data.h.marginal("full")
+    place = np.argsort(-data.h.scores.dense(), axis=1).argsort(axis=1)
+    h = {
+        "PlackettLuce": lambda: data.h,
+        "Mallows": lambda: pc.Mallows(place + 1, 0.4),
+        "Categorical": lambda: pc.Categorical(full.outcomes[0], full.probs[:, 0]),
+        "Pairwise": lambda: pc.Pairwise(np.where(place[:, :, None] < place[:, None, :], 0.8, 0.2)),
+    }[kind]()
     check_saved(recalibrate(h, data.y, "uniform"), tmp_path)
+
+
+def test_a_saved_map_of_another_kind_of_forecasts_is_refused():
+    fit = Uniform.fit(simulated(60, 0))
+    for kind, message in (("Categorical", "is a map of PlackettLuce"), ("Mallows", "belongs to")):
+        with pytest.raises(DataError, match=message):
+            Uniform.from_parameters(fit.parameters() | {"kind": kind})
 
 
 def test_row_order_and_weights():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 import prefcal as pc
+from prefcal.distributions import categorical
 from prefcal.distributions.stacked import Stacked, stack
 from prefcal.errors import UsageError
 
@@ -72,6 +75,67 @@ def test_lists_of_unequal_length():
         a, b = (pc.audit(h, y, notions=notion, seed=1)[notion] for h in (whole, model))
         assert a.value == pytest.approx(b.value, abs=1e-12)
         assert a.n_events == b.n_events
+
+
+def of_one_kind(kind: str, m: int, rng: np.random.Generator) -> list[pc.distributions.base.Distribution]:
+    """Three forecasts of a kind, 3, 1 and 2 instances; lists that overlap in part, in different orders."""
+    if kind == "Mallows":
+        return [pc.Mallows(np.argsort(rng.random((n, m)), axis=1) + 1, rng.random(n)) for n in (3, 1, 2)]
+    if kind == "Pairwise":
+        upper = [np.triu(rng.random((n, m, m)), 1) for n in (3, 1, 2)]
+        return [pc.Pairwise(u + np.tril(1 - u.transpose(0, 2, 1), -1)) for u in upper]
+    every = np.array(list(itertools.permutations(range(m))))
+    lists = [rng.permutation(len(every))[:r] for r in (3, 5, 1)]
+    return [
+        pc.Categorical(every[r], rng.dirichlet(np.ones(len(r)), size=n))
+        for r, n in zip(lists, (3, 1, 2), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["Categorical", "Pairwise", "Mallows"])
+def test_parts_of_one_kind_become_one(kind, m):
+    rng = np.random.default_rng(m)
+    models = of_one_kind(kind, m, rng) if m > 2 or kind != "Categorical" else [
+        pc.Categorical([[0, 1]], np.ones((3, 1))), pc.Categorical([[1, 0]], [[1.0]]),
+        pc.Categorical([[1, 0], [0, 1]], rng.dirichlet(np.ones(2), size=2)),
+    ]  # fmt: skip
+    rows = [[4, 0, 2], [5], [1, 3]]
+    whole = stack(list(zip(rows, models, strict=True)))
+    assert type(whole).__name__ == kind
+    apart = Stacked(list(zip(rows, models, strict=True)))
+    assert len(whole) == 6
+    first, second = np.triu_indices(m, 1)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(whole.pair_log_odds(first, second), apart.pair_log_odds(first, second))
+    if kind == "Pairwise":
+        return
+    for order in itertools.permutations(range(m)):
+        np.testing.assert_array_equal(whole.log_prob(order), apart.log_prob(order))
+    for view in ("full", "top-1", "sub-2", "position"):
+        np.testing.assert_allclose(whole.marginal(view).probs, apart.marginal(view).probs, atol=1e-15)
+    np.testing.assert_array_equal(np.exp(whole.log_prob(whole.mode())), np.exp(apart.log_prob(apart.mode())))
+
+
+def test_lists_are_joined_only_where_the_table_fits(monkeypatch):
+    parts = [
+        ([0, 1], pc.Categorical([[0, 1], [1, 0]], np.full((2, 2), 0.5))),
+        ([2], pc.Categorical([[1, 0]], [[1.0]])),
+    ]
+    assert isinstance(stack(parts), pc.Categorical)
+    monkeypatch.setattr(categorical, "MARGINAL_LIMIT", 5)
+    whole = stack(parts)
+    assert isinstance(whole, Stacked)
+    assert np.exp(whole.log_prob([1, 0])).tolist() == [0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["Categorical", "Pairwise", "Mallows"])
+def test_parts_about_different_numbers_of_items_stay_apart(kind):
+    rng = np.random.default_rng(5)
+    models = [of_one_kind(kind, 3, rng)[0], of_one_kind(kind, 4, rng)[1]]
+    whole = stack([([0, 1, 3], models[0]), ([2], models[1])])
+    assert isinstance(whole, Stacked)
+    assert whole.sizes.tolist() == [3, 3, 4, 3]
 
 
 def test_rows_that_do_not_cover_are_refused():

@@ -13,11 +13,11 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_number, require_whole
 from prefcal.estimators.binned import binned_error, metrics, reliability_curve
 from prefcal.estimators.cells import CellTable
 from prefcal.estimators.detectable import detectable
-from prefcal.estimators.events import Items, Pairs, TopChoice, family_for
+from prefcal.estimators.events import Family, Items, Pairs, TopChoice, family_for
 from prefcal.estimators.families import METHODS, Adjust, adjusted
 from prefcal.estimators.hpd import hpd_coverage
 from prefcal.estimators.inputs import Grouping, check_alignment, groupings, instance_weights, per_record
@@ -49,7 +49,7 @@ def audit(
     h: Distribution,
     y: Outcomes,
     *,
-    notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
+    notions: Iterable[str | Notion] | None = None,
     items: Items | None = None,
     groups: Any = None,
     adjust: Adjust = "holm",
@@ -71,7 +71,9 @@ def audit(
     y
         Outcomes; one record for each instance, or records that name their instance (``Outcomes.from_pairs``).
     notions
-        Names such as ``sub-2``, ``top-1:confidence``, ``full:canonical``.
+        Names such as ``sub-2``, ``top-1:confidence``, ``full:canonical``; one that cannot be judged is an error.
+        Default: ``sub-2`` and ``top-1:confidence``, without one that the forecasts do not state or about which the
+        outcomes say nothing; a warning names it.
     items
         ``labelled``: item j means the same in every instance, and members (subsets, outcomes) are judged apart and
         averaged. ``exchangeable``: items have no identity and events are pooled. Default: ``exchangeable`` for
@@ -130,17 +132,18 @@ def audit(
         raise UsageError(
             f"outcomes must be prefcal.Outcomes (Outcomes.from_ranks(ranks), ...), got {type(y).__name__}"
         )
-    named = [notions] if isinstance(notions, str | Notion) else list(notions)
+    default = notions is None
+    named = [notions] if isinstance(notions, str | Notion) else list(DEFAULT_NOTIONS if notions is None else notions)
     asked = list({Notion.parse(n): (n if isinstance(n, str) else n.name, Notion.parse(n)) for n in named}.values())
     if not asked:
         raise UsageError("no notion to audit")
     if len(h) == 0 or len(y) == 0:
         raise DataError("no instances to audit")
+    require_number("tolerance", tolerance)
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance must be between 0 and 1, got {tolerance}")
     for what, number, least in (("draws", draws, 99), ("bins", bins, 1), ("seed", seed, 0)):
-        if not isinstance(number, int | np.integer) or number < least:
-            raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
+        require_whole(what, number, least)
     if estimators not in ("all", "ece"):
         raise UsageError.unknown("choice of estimators", str(estimators), ("all", "ece"))
     if adjust not in METHODS:
@@ -155,14 +158,28 @@ def audit(
     by = groupings(groups, y, h)
     weight, per_instance = instance_weights(weights, y, n_forecasts)
     run = _Run(
-        h, y, items, by, weight, per_instance, unit, bins, seed, tolerance, draws, model, adjust, estimators == "all"
+        h,
+        y,
+        items,
+        by,
+        weight,
+        per_instance,
+        unit,
+        bins,
+        seed,
+        tolerance,
+        draws,
+        model,
+        adjust,
+        estimators == "all",
+        default,
     )
     scalar = [(name, n) for name, n in asked if n.is_scalar(h.n_items) or h.n_items < 2]
     by_name: dict[str, list[Result]] = dict(run.scalar(scalar))
     for name, notion in asked:
-        if name not in by_name:
+        if name not in by_name and (name, notion) not in scalar:
             by_name[name] = run.vector(name, notion)
-    return Audit([r for name, _ in asked for r in by_name[name]], warnings=run.warnings())
+    return Audit([r for name, _ in asked for r in by_name.get(name, [])], warnings=run.warnings())
 
 
 @dataclasses.dataclass(slots=True)
@@ -183,13 +200,14 @@ class _Run:
     model: str
     adjust: Adjust = "holm"
     everything: bool = True
+    default: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def scalar(self, asked: Sequence[tuple[str, Notion]]) -> Iterable[tuple[str, list[Result]]]:
         """Results of scalar notions, from cell tables."""
+        asked, families = self._families(asked)
         if not asked:
             return
-        families = [family_for(n, self.items, self.h, ties_equal=self.y.ties == "equal") for _, n in asked]
         shared: dict[str, Any] = {
             "bins": self.bins,
             "groupings": self.groupings,
@@ -197,9 +215,14 @@ class _Run:
             "per_instance": self.per_instance,
         }
         tables = fill_tables(self.h, self.y, families, clusters=self.clusters, seed=self.seed, **shared)
-        for (name, _), t in zip(asked, tables, strict=True):
-            if t.overall.n_events == 0:
-                raise DataError(f"{name}: no instance has a usable event: {t.family.unusable}")
+        idle = [i for i, t in enumerate(tables) if t.overall.n_events == 0]
+        for i in idle:
+            why = f"{asked[i][0]}: no instance has a usable event: {tables[i].family.unusable}"
+            if not self.default or len(idle) == len(tables):
+                raise DataError(why)
+            self._leave_out(why)
+        asked = [a for i, a in enumerate(asked) if i not in idle]
+        tables = [t for i, t in enumerate(tables) if i not in idle]
         exact = [i for i, t in enumerate(tables) if self._affordable(t)]
         rng = np.random.default_rng([self.seed, 0])
         chosen = [tables[i] for i in exact]
@@ -220,6 +243,25 @@ class _Run:
                         self.notes.append(f"{where} is left out of {name}: {t.family.unusable}")
                 results += _adjusted(part, self.adjust)
             yield name, results
+
+    def _families(self, asked: Sequence[tuple[str, Notion]]) -> tuple[Sequence[tuple[str, Notion]], list[Family]]:
+        """The families of events, less those of default notions that the forecasts do not state."""
+        kept: list[tuple[str, Notion]] = []
+        families: list[Family] = []
+        for name, notion in asked:
+            try:
+                families.append(family_for(notion, self.items, self.h, ties_equal=self.y.ties == "equal"))
+            except UsageError as error:
+                if not self.default or (name == asked[-1][0] and not kept):
+                    raise
+                self._leave_out(str(error))
+                continue
+            kept.append((name, notion))
+        return kept, families
+
+    def _leave_out(self, why: str) -> None:
+        """Say that a notion that nobody named is not judged."""
+        self.notes.append(f"{self.model}: left out of the default notions: {why}")
 
     def _affordable(self, t: Tables) -> bool:
         """Exact Monte Carlo needs rankings to draw, independent instances, and a bounded amount of work."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -49,7 +51,7 @@ class UsageError(PrefcalError, ValueError):
         "unknown view 'sub2'; allowed: sub-2, top-1 (did you mean 'sub-2'?)"
         """
         names = list(allowed)
-        near = difflib.get_close_matches(given, names, n=1)
+        near = difflib.get_close_matches(str(given), names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return cls(f"unknown {what} {given!r}; allowed: {', '.join(names)}{hint}")
 
@@ -62,6 +64,24 @@ def require_whole(what: str, number: Any, least: int) -> None:
         fine = False
     if not fine:
         raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
+
+
+def require_number(what: str, number: Any) -> None:
+    """Raise UsageError unless ``number`` is one finite number (of Python or NumPy)."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not math.isfinite(number):
+        raise UsageError(f"{what} must be a finite number, got {number!r}")
+
+
+def require_numbers(what: str, given: Any) -> None:
+    """Raise UsageError unless ``given`` is a list (tuple, array) of finite numbers."""
+    try:
+        found = None if isinstance(given, str | bytes) else list(given)
+    except TypeError:
+        found = None
+    if found is None:
+        raise UsageError(f"{what} must be a list of numbers, got {given!r}")
+    for number in found:
+        require_number(f"each of {what}", number)
 
 
 class MissingExtraError(PrefcalError, ImportError):

@@ -13,7 +13,7 @@ import numpy as np
 
 import prefcal
 from prefcal.audited import Audit, write_files
-from prefcal.auditing import DEFAULT_NOTIONS, TOLERANCE, audit
+from prefcal.auditing import TOLERANCE, audit
 from prefcal.comparing import Comparison, compare
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray
@@ -107,7 +107,7 @@ def mend(
     y: Outcomes,
     method: str = "auto",
     *,
-    notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
+    notions: Iterable[str | Notion] | None = None,
     items: Items | None = None,
     features: Mapping[str, Any] | None = None,
     item_features: Mapping[str, Any] | None = None,
@@ -178,11 +178,11 @@ def mend(
         "weights": "instance" if isinstance(weights, str) and (data.weights == 1.0).all() else data.weights,
         "clusters": None if one_each else data.units, "bins": bins, "seed": seed,
     }  # fmt: skip
-    named = [notions] if isinstance(notions, str | Notion) else list(notions)
-    before = audit(data.h, data.y, notions=named, tolerance=tolerance, model=f"{model} ({RAW})", **common)
+    before = audit(data.h, data.y, notions=notions, tolerance=tolerance, model=f"{model} ({RAW})", **common)
+    named = [r.notion for r in before.results]  # the same after, where the default left one out
     after = audit(mended, data.y, notions=named, tolerance=tolerance, model=f"{model} ({MENDED})", **common)
     scalar = [n for n in named if Notion.parse(n).is_scalar(h.n_items)]
-    notes = list(whole.warnings)
+    notes = list(dict.fromkeys([*whole.warnings, *before.warnings]))
     if len(set(chosen)) > 1:
         notes.append(f"the folds chose different methods: {', '.join(chosen)}")
     comparison = compare({RAW: data.h, MENDED: mended}, data.y, notions=scalar, **common) if scalar else None
@@ -221,9 +221,8 @@ def _mean(values: FloatArray, weights: FloatArray, units: Any) -> Estimate:
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         with np.errstate(invalid="ignore"):  # a difference of infinities is not a number
-            return Estimate(
-                float(values.sum()), note=f"{bad} records happened although they were given probability 0"
-            )
+            what = "1 record happened although it was" if bad == 1 else f"{bad} records happened although they were"
+            return Estimate(float(values.sum()), note=f"{what} given probability 0")
     value = float(weights @ values / total)
     by_unit = np.bincount(units, weights * (values - value))
     n = len(np.unique(units))
@@ -235,7 +234,7 @@ def _mean(values: FloatArray, weights: FloatArray, units: Any) -> Estimate:
 
 def _same_top(raw: Distribution, mended: Distribution) -> float:
     """Share of instances in which some candidate is the most probable best one both before and after."""
-    if not raw.has_rankings:
+    if not (raw.has_best and mended.has_best):
         return math.nan
     sets = []
     for h in (raw, mended):

@@ -18,7 +18,7 @@ from prefcal.auditing import ALPHA, MONTE_CARLO_DRAWS
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import Ragged
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_number
 from prefcal.estimators.detectable import Rejections, ResidualLaw, TemperedTruth, crossing, rejections
 from prefcal.estimators.events import Items, family_for
 from prefcal.estimators.inputs import check_alignment, per_record
@@ -355,6 +355,11 @@ def _check(
             raise UsageError(f"{what} must be a whole number, at least {least}, got {number!r}")
     if m > MOST_CANDIDATES:
         raise UsageError(f"m must be at most {MOST_CANDIDATES}, got {m}")
+    for what, value in (
+        ("spread", spread), ("temperature", temperature), ("ece", ece), ("alpha", alpha), ("target", target),
+    ):  # fmt: skip
+        if value is not None or what in ("spread", "alpha", "target"):
+            require_number(what, value)
     if not 0 < spread < 1e6:
         raise UsageError(f"spread must be a positive number below 1e6, got {spread!r}")
     if temperature is not None and ece is not None:

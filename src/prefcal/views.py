@@ -59,7 +59,7 @@ class View:
             return name
         if name in ("full", "position"):
             return cls(name)  # type: ignore[arg-type]
-        match = re.fullmatch(r"(sub|top|topset)-(\d{1,4})", name)
+        match = re.fullmatch(r"(sub|top|topset)-(\d{1,4})", name) if isinstance(name, str) else None
         if match is None:
             raise UsageError.unknown("view", name, NAMES)
         return cls(match[1], int(match[2]))  # type: ignore[arg-type]

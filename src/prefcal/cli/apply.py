@@ -46,15 +46,16 @@ def run(options: argparse.Namespace) -> int:
 def columns(h: Distribution) -> dict[str, Ragged | Sequence[FloatArray]]:
     """What is written of a distribution.
 
-    ``scores`` where it is Plackett-Luce (they can be read and audited again). Otherwise its exact probabilities:
-    ``best_probs``, one a candidate, and ``pair_probs``, entry [a][b] the probability that a is better than b.
+    ``scores`` where it is Plackett-Luce. Otherwise its exact probabilities: ``best_probs``, one a candidate, and
+    ``pair_probs``, entry [a][b] the probability that a is better than b. Either can be read and audited again; of
+    the latter only ``sub-2`` and, with ``best_probs``, ``top-1``.
     """
     if isinstance(h, PlackettLuce):
         return {"scores": h.scores}
     sizes = h.sizes
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
     out: dict[str, Ragged | Sequence[FloatArray]] = {}
-    if h.has_rankings:
+    if h.has_best:
         best = np.exp(h.top_log_probs())
         inside = np.arange(h.n_items) < sizes[:, None]
         out["best_probs"] = Ragged(best[inside], offsets, None, h.n_items)

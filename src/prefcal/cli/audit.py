@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefcal.audited import Audit, write_files
-from prefcal.auditing import DEFAULT_NOTIONS, audit
+from prefcal.auditing import audit
 from prefcal.cli.gates import Gate
 from prefcal.cli.progress import Progress
 from prefcal.data.readers import FORMATS, read
@@ -18,8 +18,8 @@ from prefcal.data.readers.reading import model_name
 from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 from prefcal.distributions.base import Distribution
-from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
+from prefcal.distributions.stated import from_stated
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.derived import NAMES, derived_values, levels_of
 from prefcal.grouping import Worst, worst_conjunction, worst_group
@@ -132,25 +132,23 @@ def read_file(path: str, name: str, options: argparse.Namespace, progress: Progr
 
 def distribution(file: ScoreFile) -> Distribution:
     """The forecasts of a score file."""
-    return PlackettLuce(file.scores) if file.scores is not None else Pairwise(file.pair_probs)
+    if file.scores is not None:
+        return PlackettLuce(file.scores)
+    assert file.pair_probs is not None
+    return from_stated(file.pair_probs, file.best_probs, file.sizes)
 
 
 def audit_scores(
     file: ScoreFile, *, notions: list[str], groups: dict[str, Any] | None = None, **settings: Any
 ) -> Audit:
-    """Audit what a reader returned; without ``notions`` those of the default that the model states."""
+    """Audit what a reader returned; without ``notions`` those of the default that can be judged."""
     warnings = [f"{file.info.model}: {note}" for note in file.info.notes]
-    default: tuple[str, ...] = DEFAULT_NOTIONS
-    if file.scores is None:
-        default = DEFAULT_NOTIONS[:1]
-        if not notions:
-            warnings.append(f"{file.info.model}: states probabilities of pairs only, so only sub-2 is audited")
     if file.info.n_skipped:
         warnings.append(f"{file.info.model}: {file.info.n_skipped} records were skipped ({file.info.path})")
     result = audit(
         distribution(file),
         file.outcomes,
-        notions=notions or default,
+        notions=notions or None,
         items=file.info.items,  # type: ignore[arg-type]
         groups=groups,
         clusters=file.clusters,

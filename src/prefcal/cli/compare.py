@@ -64,7 +64,7 @@ def compare_files(
         warnings += [f"{name}: {note}" for note in file.info.notes]
         if file.info.n_skipped:
             warnings.append(f"{name}: {file.info.n_skipped} records were skipped ({file.info.path})")
-    pairs_only = [name for name, file in files.items() if file.pair_probs is not None]
+    pairs_only = [n for n, file in files.items() if file.pair_probs is not None and file.best_probs is None]
     if pairs_only and not notions:
         warnings.append(f"{', '.join(pairs_only)}: probabilities of pairs only, so only sub-2 is compared")
     found = compare(

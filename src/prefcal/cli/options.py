@@ -17,6 +17,18 @@ COMMANDS: Final = {
 STUDIES: Final = {"label-ranking": "study_label_ranking", "reward-models": "study_reward_models"}
 
 
+class _WithMethods(argparse.HelpFormatter):
+    """Lists the registered maps where ``--method`` is explained; they load only when this help is asked for."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = super()._get_help_string(action)
+        if action.dest != "method":
+            return text
+        from prefcal.recalibration import METHODS
+
+        return f"{text}{', '.join(m for m in METHODS if m != 'auto')}"
+
+
 def build_parser(version: str) -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -146,15 +158,16 @@ def _recalibrate(commands: Any) -> None:
         help="fit a map that mends a model's probabilities, and measure it out of sample",
         description="Fits a recalibration map by maximum likelihood of what was observed. The before/after numbers "
         "are of forecasts made by maps of the other folds; the saved map is fitted on everything.",
+        formatter_class=_WithMethods,
     )
-    _files(recalibrate)
+    _files(recalibrate, one=True)
     add = recalibrate.add_argument
-    add("--method", default="auto", metavar="M", help="auto (default: cross-validated choice), temperature, ...")
+    add("--method", default="auto", metavar="M", help="auto (default: cross-validated choice), or one of ")
     add("--save", metavar="CAL.json", help="write the map, to be used by prefcal apply")
     add("--report", metavar="F.html", help="write the before/after page")
     add("--json", metavar="F.json", help="write everything as JSON; - for standard output instead of the summary")
     add("--notion", nargs="+", action="extend", default=[], metavar="N", help="measured before and after")
-    _context(recalibrate)
+    _context(recalibrate, "field whose values get a map each, pooled towards each other")
     add("--folds", type=int, default=5, help="parts of the cross-fit (default: %(default)s)")
     _reading(recalibrate)
     add("--bins", type=int, default=15, help="equal-width bins of the ECE (default: %(default)s)")
@@ -170,17 +183,18 @@ def _apply(commands: Any) -> None:
         "apply",
         help="apply a saved map to a score file",
         description="Writes the file with recalibrated scores: one record an instance, with its id, its fields, and "
-        "its outcome where it has one. Maps whose result no scores can express write best_probs and pair_probs.",
+        "its outcome where it has one. Maps whose result no scores can express write best_probs and pair_probs: "
+        "enough for sub-2 and top-1.",
     )
     apply.add_argument("map", metavar="CAL.json", help="what prefcal recalibrate --save wrote")
-    _files(apply)
+    _files(apply, one=True)
     apply.add_argument("--out", required=True, metavar="PATH", help="file to write: .jsonl, .json or .parquet")
-    _context(apply)
+    _context(apply, "field that names each record's group, where the map was fitted by group")
     _reading(apply)
     _common(apply)
 
 
-def _context(parser: argparse.ArgumentParser) -> None:
+def _context(parser: argparse.ArgumentParser, group: str) -> None:
     """What a map may use besides the scores."""
     add = parser.add_argument
     add("--feature", nargs="+", action="extend", default=[], metavar="FIELD", help="numbers that describe instances")
@@ -188,7 +202,7 @@ def _context(parser: argparse.ArgumentParser) -> None:
         "--item-feature", nargs="+", action="extend", default=[], metavar="COL",
         help="columns with a number for each candidate (length, place shown, ...)",
     )  # fmt: skip
-    add("--group", metavar="FIELD", help="field whose values get a map each, pooled towards each other")
+    add("--group", metavar="FIELD", help=group)
 
 
 def _power(commands: Any) -> None:
@@ -220,8 +234,9 @@ def _power(commands: Any) -> None:
     _common(power)
 
 
-def _files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="score files, one model each")
+def _files(parser: argparse.ArgumentParser, *, one: bool = False) -> None:
+    text = "the score file, of one model" if one else "score files, one model each"
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
     parser.add_argument(
         "--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name"
     )
@@ -233,10 +248,10 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     read = reading.add_argument
     read("--format", metavar="NAME", help="do not recognise the format, take this one")
     for role in ROLES:
-        read(f"--{role}", metavar="COL", help=argparse.SUPPRESS)
+        read(f"--{role.replace('_', '-')}", metavar="COL", help=argparse.SUPPRESS)
     reading.description = (
         "Columns under other names: --scores COL, --ranks COL, --ratings COL, --best COL, --chosen COL, "
-        "--rejected COL; "
+        "--rejected COL, --pair-probs COL, --best-probs COL; "
         "for one row a candidate: --instance COL, --score COL, --rank COL, --rating COL, --id COL."
     )
     read("--aggregate", metavar="HOW", help="one score from step probabilities: min, prod, mean, last, ...")

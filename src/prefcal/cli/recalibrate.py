@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from prefcal.audited import write_files
-from prefcal.auditing import DEFAULT_NOTIONS
 from prefcal.cli.audit import check_targets, distribution, named_files, read_file, say
 from prefcal.cli.progress import Progress
 from prefcal.data.source import ScoreFile
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
                 distribution(file),
                 file.outcomes,
                 options.method,
-                notions=options.notion or _notions(file),
+                notions=options.notion or None,
                 items=file.info.items,  # type: ignore[arg-type]
                 **context(file, options.feature, options.item_feature, options.group),
                 weights="instance" if options.weights == "instance" else None,
@@ -72,10 +71,6 @@ def run(options: argparse.Namespace) -> int:
     for target in texts:
         print(f"wrote {target}", file=sys.stderr)
     return 0
-
-
-def _notions(file: ScoreFile) -> list[str]:
-    return [n for n in DEFAULT_NOTIONS if n == "sub-2" or file.pair_probs is None]
 
 
 def context(file: ScoreFile, features: list[str], item_features: list[str], group: str | None) -> dict[str, Any]:

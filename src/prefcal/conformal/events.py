@@ -11,11 +11,11 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.events import classify_ranks
+from prefcal.estimators.inputs import rounded
 from prefcal.views import View
 
 Score = Literal["adaptive", "probability"]
 PARTIAL_ORDER = "partial-order"
-_DIGITS = 12
 _OUTCOMES = 5040  # of one instance: full rankings of seven items
 
 
@@ -30,7 +30,7 @@ class Event:
     def parse(cls, event: str | View, score: str) -> Event:
         """The event of a name; UsageError for others."""
         if score not in ("adaptive", "probability"):
-            raise UsageError.unknown("score", score, ("adaptive", "probability"))
+            raise UsageError.unknown("score", str(score), ("adaptive", "probability"))
         if event == PARTIAL_ORDER:
             return cls(None, score)  # type: ignore[arg-type]
         view = View.parse(event)
@@ -50,7 +50,7 @@ class Event:
         """Raise UsageError where the event has no meaning for the forecasts."""
         if self.view is None:
             return
-        if not h.has_rankings:
+        if not h.has_rankings and not (self.view == View("top", 1) and h.has_best):
             raise UsageError(f"pairwise probabilities state nothing beyond pairs; ask for {PARTIAL_ORDER}")
         if self.view == View("top", 1):
             return
@@ -72,14 +72,14 @@ class Event:
         # Rounded: equal scores must stay equal when candidates come in another order.
         if self.view is None:
             size: FloatArray = np.abs(dist.pair_log_odds(*np.triu_indices(dist.n_items, 1)))
-            return size.round(_DIGITS)
+            return rounded(size)
         if self.view == View("top", 1):
             logs = dist.top_log_probs()
         else:
             with np.errstate(divide="ignore"):
                 logs = np.log(dist.marginal(self.view).probs[:, 0])
         if self.score == "probability":
-            return (-logs).round(_DIGITS)
+            return rounded(-logs)
         # Mass of what is at least as probable. Equal outcomes share a score, so storage order plays no part.
         order = np.argsort(-logs, axis=1, kind="stable")
         ranked = np.take_along_axis(logs, order, axis=1)
@@ -91,7 +91,7 @@ class Event:
         ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
         out: FloatArray = np.empty_like(logs)
         np.put_along_axis(out, order, np.take_along_axis(mass, ends, axis=1), axis=1)
-        return out.round(_DIGITS)
+        return rounded(out)
 
     def observed(self, dist: Distribution, ranks: FloatArray) -> FloatArray:
         """(b,) score of what happened; NaN where that is not known, or where there was nothing to choose.

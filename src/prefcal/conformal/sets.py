@@ -19,7 +19,7 @@ from prefcal.conformal.events import PARTIAL_ORDER, Event, Score, directions
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
-from prefcal.errors import DataError, UsageError, require_whole
+from prefcal.errors import DataError, UsageError, require_number, require_whole
 from prefcal.estimators.events import BoolArray
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, groupings, per_record
 from prefcal.views import View
@@ -90,6 +90,7 @@ def conformal_sets(
         raise UsageError(
             f"conformal_sets takes a prefcal distribution and Outcomes, got {type(h).__name__} and {type(y).__name__}"
         )
+    require_number("level", level)
     if not 0 < level < 1:
         raise UsageError(f"level must be between 0 and 1, got {level}")
     if method not in ("split", "cross"):
@@ -138,7 +139,10 @@ def _folds(
     folds: int,
     seed: int,
 ) -> Iterator[tuple[Any, IntArray]]:
-    from prefcal.recalibration import recalibrate
+    from prefcal.recalibration import METHODS, recalibrate
+
+    if not isinstance(name, str) or name not in METHODS:
+        raise UsageError.unknown("recalibration", str(name), METHODS)
 
     unit = np.arange(len(y)) if units is None else units
     n = int(unit.max()) + 1

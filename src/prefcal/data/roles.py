@@ -17,4 +17,6 @@ ROLES: Final = (
     "rank",
     "rating",
     "id",
+    "pair_probs",
+    "best_probs",
 )

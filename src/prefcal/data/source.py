@@ -84,8 +84,8 @@ class ScoreFile:
     scores
         Log-utilities as stored, one row an instance; None for models that state pair probabilities only.
     pair_probs
-        (n, m, m), ``[i, a, b]`` = P(a before b) in [0, 1], NaN where the file states none; None when there are
-        scores.
+        (n, m, m), ``[i, a, b]`` = P(a before b) in [0, 1], NaN where the file states none; rows of ``size * size``
+        numbers where records with matrices differ in size; None when there are scores.
     outcomes
         The truth; ``outcomes.instance`` counts the rows of ``scores`` or ``pair_probs``.
     fields
@@ -98,16 +98,19 @@ class ScoreFile:
         (n,) forecasts that depend on each other share a number; None when each row stands for itself.
     item_fields
         Columns asked for with one number a candidate (length, place shown, ...), of the same sizes as the scores.
+    best_probs
+        Beside ``pair_probs``: each candidate's probability to be the best; None where the file states none.
     """
 
     scores: Ragged | None
-    pair_probs: FloatArray | None
+    pair_probs: FloatArray | Ragged | None
     outcomes: Outcomes
     fields: dict[str, npt.NDArray[Any]]
     ids: npt.NDArray[Any] | None
     info: InputInfo
     clusters: IntArray | None = None
     item_fields: dict[str, Ragged] = field(default_factory=dict)
+    best_probs: Ragged | None = None
 
     def __len__(self) -> int:
         return self.info.n_instances

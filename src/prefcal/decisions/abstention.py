@@ -14,7 +14,7 @@ from prefcal.data.ragged import FloatArray
 from prefcal.decisions.choices import Choice, Choices, gather
 from prefcal.decisions.uncertainty import Statistic, flipped, optimism, plain, proportion
 from prefcal.distributions.base import Distribution
-from prefcal.errors import UsageError
+from prefcal.errors import UsageError, require_numbers, require_whole
 from prefcal.result import Estimate
 
 PROMISES = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -180,6 +180,9 @@ def measure(
     c: Choices, choice: Choice, *, promises: Sequence[float], draws: int, seed: int
 ) -> tuple[Abstention, dict[str, Statistic]]:
     """:func:`abstention` of gathered decisions, and its numbers as statistics by name."""
+    require_numbers("promises", promises)
+    require_whole("draws", draws, 0)
+    require_whole("seed", seed, 0)
     wrong = [p for p in promises if not 0 < p < 1]
     if wrong:
         raise UsageError(f"a promised error rate must lie between 0 and 1, got {wrong[0]!r}")
@@ -275,13 +278,13 @@ def _reachable(c: Choices, promises: Sequence[float], draws: int, seed: int) -> 
     if c.n_units < 2 or draws < 40:
         note = "a single independent unit: no interval" if c.n_units < 2 else "fewer than 40 draws: no interval"
         return [Estimate(float(v), None, note) for v in value]
-    rng = np.random.default_rng([seed, 17])
+    rng, place = np.random.default_rng([seed, 17]), c.places[c.unit]
     step = max(1, _CHUNK // max(len(c), c.n_units))
     parts = []
     for start in range(0, draws, step):
         size = min(step, draws - start)
         counts = rng.multinomial(c.n_units, np.full(c.n_units, 1.0 / c.n_units), size=size)
-        parts.append(_largest(counts[:, c.unit] * c.weight, miss, ends, promises))
+        parts.append(_largest(counts[:, place] * c.weight, miss, ends, promises))
     low, high = np.quantile(np.concatenate(parts), [0.025, 0.975], axis=0)
     return [
         Estimate(float(v), (float(min(lo, v)), float(max(hi, v)))) for v, lo, hi in zip(value, low, high, strict=True)

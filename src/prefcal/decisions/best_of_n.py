@@ -18,11 +18,14 @@ from prefcal.decisions.subsets import expected_claims, expected_hits
 from prefcal.decisions.uncertainty import Statistic, mean_of, optimism, plain, proportion
 from prefcal.distributions.base import Block, Distribution, chunks
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.distributions.stagewise import StageWise, first_probs
+from prefcal.errors import DataError, UsageError, require_numbers
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
 from prefcal.result import Estimate
 from prefcal.views import View
 
+_SETS_ITEMS = 16  # items up to which a stage-wise model's best of every subset is summed over all of them
+_TIE = 1e-12  # probabilities this close, relatively, are equal: their sums run in different orders
 _MARGINAL_LIMIT = 100_800  # probabilities an instance that a sub-n marginal may take
 _SUBSETS_ITEMS, _FEW = 900, 16  # with more candidates only subsets of few are counted
 
@@ -98,8 +101,9 @@ def best_of_n(
     Where the full ranking is known, all C(m, n) subsets count. Where only the best item b is known, the best of a
     subset S is known if b is in S; given that, the claim for a in S is P(a best of all) / sum over S of the same,
     which for Plackett-Luce is the claim about S itself (Luce's choice axiom). The mean over subsets is exact
-    (:mod:`prefcal.decisions.subsets`). Other distributions with complete rankings take their
-    ``sub-n`` marginals; sizes where these are too large are left out and named. Instances count for n if they have
+    (:mod:`prefcal.decisions.subsets`). With complete rankings, stage-wise models of up to 16 items are summed over
+    all subsets at once, O(m^2 2^m) an instance; other distributions take their ``sub-n`` marginals, and sizes where
+    these are too large are left out and named. Instances count for n if they have
     at least n candidates.
 
     Raises
@@ -174,6 +178,7 @@ def _sizes(sizes: Sequence[int] | None, most: int) -> list[int]:
     if sizes is None:
         wanted = set(range(2, min(most, 16) + 1)) | {most}
         return sorted(wanted | {2**k for k in range(5, 40) if 2**k < most})
+    require_numbers("sizes", sizes)
     wrong = [n for n in sizes if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2]
     if wrong or not len(sizes):
         raise UsageError(f"sizes must be whole numbers of at least 2, got {list(sizes)!r}")
@@ -203,6 +208,9 @@ def _subsets(
     if not possible:
         return {}
     best = ranks.argmin(axis=1)
+    if every and isinstance(dist, StageWise) and m <= _SETS_ITEMS:
+        claim, hit = _by_sets(dist, ranks)
+        return {wanted.index(n): (claim[:, n], hit[:, n]) for n in possible}
     if every and not isinstance(dist, PlackettLuce):
         out = {}
         for n in possible:
@@ -233,6 +241,30 @@ def _of_all(weights: FloatArray, best: IntArray) -> tuple[FloatArray, FloatArray
     share = weights == largest
     hit = share[np.arange(len(weights)), best] / share.sum(axis=1)
     return 1.0 / np.exp(weights - largest).sum(axis=1), hit
+
+
+def _by_sets(dist: StageWise, ranks: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(b, m + 1) mean claim and mean hit over the sets of each size, of complete rankings; column 1 is 1."""
+    m = dist.n_items
+    size = np.array([k.bit_count() for k in range(1 << m)])
+    by_size, starts = np.argsort(size, kind="stable"), np.searchsorted(np.sort(size), np.arange(m + 1))
+    claim, hit = np.zeros((2, len(dist), m + 1))
+    for rows in chunks(len(dist), m << m):
+        part = dist[rows]
+        first = first_probs(part._log_stages(m), m)  # (sets, m, b)
+        largest = first.max(axis=1, keepdims=True)
+        share = first >= largest * (1.0 - _TIE)
+        place = ranks[rows].T
+        best = np.zeros((1, len(part)), dtype=np.intp)  # of each set, bit by bit; of the empty set it does not matter
+        for j in range(m):
+            with_j = np.where(place[j] < np.take_along_axis(place, best, axis=0), j, best)
+            with_j[0] = j
+            best = np.concatenate([best, with_j])
+        right = np.take_along_axis(share, best[:, None], axis=1)[:, 0] / share.sum(axis=1)
+        claim[rows] = np.add.reduceat(np.minimum(largest[:, 0], 1.0)[by_size], starts).T
+        hit[rows] = np.add.reduceat(right[by_size], starts).T
+    count = np.array([math.comb(m, n) for n in range(m + 1)])
+    return claim / count, hit / count
 
 
 def _by_marginals(dist: Distribution, ranks: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ from prefcal.decisions.abstention import Accepted, accept
 from prefcal.decisions.choices import Choices, gather
 from prefcal.decisions.uncertainty import Statistic, plain
 from prefcal.distributions.base import Distribution
-from prefcal.errors import UsageError
+from prefcal.errors import UsageError, require_numbers
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FRACTIONS = tuple(k / 10 for k in range(1, 11))
@@ -104,6 +104,8 @@ def measure(
     c: Choices, *, thresholds: Sequence[float], fractions: Sequence[float]
 ) -> tuple[Filtering, dict[str, Statistic]]:
     """:func:`filtering` of gathered pairs, and its numbers as statistics by name."""
+    require_numbers("thresholds", thresholds)
+    require_numbers("fractions", fractions)
     wrong = [t for t in thresholds if not 0.5 <= t < 1] + [f for f in fractions if not 0 < f <= 1]
     if wrong:
         raise UsageError(f"thresholds must lie in [0.5, 1) and fractions in (0, 1], got {wrong[0]!r}")

@@ -13,7 +13,7 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.decisions.uncertainty import plain
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_number
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.inputs import check_alignment, instance_weights, per_record
 from prefcal.estimators.temperature import temperature
@@ -99,7 +99,8 @@ def kl_weight(
     """
     if not isinstance(h, PlackettLuce):
         raise UsageError(f"rewards are scores of a Plackett-Luce model; {type(h).__name__} has none")
-    if not (math.isfinite(beta) and beta > 0):
+    require_number("beta", beta)
+    if beta <= 0:
         raise UsageError(f"beta must be a finite number > 0, got {beta!r}")
     n_forecasts = len(h)
     spread_source, codes = per_record(h, y, clusters)
@@ -181,8 +182,9 @@ def _cochran(parts: list[Estimate]) -> float:
         if e.interval is None or not 0 < e.interval[0] < e.interval[1] < math.inf:
             return math.nan
         errors.append((e.interval[1] - e.interval[0]) / (2 * Z95))
-    precision = 1 / np.square(errors)
-    values = np.array([e.value for e in parts])
+    unit = max(errors)  # of the slopes: squares of very large or small ones are no numbers
+    precision = 1 / np.square(np.array(errors) / unit)
+    values = np.array([e.value for e in parts]) / unit
     q = float(precision @ (values - precision @ values / precision.sum()) ** 2)
     return math.exp(-q / 2)  # chi-squared with two degrees of freedom
 

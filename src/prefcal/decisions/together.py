@@ -196,7 +196,7 @@ class Inapplicable(Exception):
 
 def _gathered(models: list[Distribution], y: Outcomes, choice: Choice, options: dict[str, Any]) -> Any:
     """Decisions of all models, or the reason why there are none."""
-    if choice == "best" and not all(h.has_rankings for h in models):
+    if choice == "best" and not all(h.has_best for h in models):
         return Inapplicable("pairwise probabilities do not say which of several candidates is best")
     try:
         return gather(models, y, choice=choice, **options)
@@ -214,7 +214,7 @@ def _need(gathered: Any) -> Any:
 
 def _best_of_n(models: list[Distribution], y: Outcomes, sizes: Any, weights: Any, clusters: Any) -> list[Any]:
     if not all(h.has_rankings for h in models):
-        raise Inapplicable("pairwise probabilities do not say which of several candidates is best")
+        raise Inapplicable("pairwise probabilities do not say who is best of some of the candidates")
     if known_choice(y, models[0]) == "pair":
         raise Inapplicable("the best item is not known in any instance of two or more candidates")
     return [measure_best_of_n(h, y, sizes=sizes, weights=weights, clusters=clusters) for h in models]

@@ -94,6 +94,11 @@ class Distribution(ABC):
         return np.full(len(self), self.n_items, dtype=np.intp)
 
     @property
+    def has_best(self) -> bool:
+        """Whether each item's probability to be the best is known (:meth:`top_log_probs`)."""
+        return self.has_rankings
+
+    @property
     def has_labels(self) -> bool:
         """Whether item j is the same item in every instance; False for lists of unequal length."""
         return True

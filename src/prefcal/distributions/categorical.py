@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from prefcal.data.ragged import FloatArray, IntArray, as_array
 from prefcal.distributions.base import (
+    MARGINAL_LIMIT,
     Distribution,
     as_generator,
     check_orders,
@@ -160,6 +162,28 @@ class Categorical(Distribution):
         """See :meth:`Distribution.top_log_probs`; O(n r)."""
         with np.errstate(divide="ignore"):
             return np.log(_group_sums(self.probs, self.orders[:, 0], self.n_items))
+
+
+def joined_lists(parts: Sequence[Categorical]) -> Categorical | None:
+    """The instances of all parts one after the other, over the rankings that any part lists.
+
+    A part gives probability 0 to what it does not list. Rankings stand in the order of their first appearance. None
+    where this table would pass ``MARGINAL_LIMIT`` numbers. All parts must have the same number of items.
+    """
+    orders = np.concatenate([part.orders for part in parts])
+    _, first, group = np.unique(orders, axis=0, return_index=True, return_inverse=True)
+    kept = np.sort(first)
+    column = np.searchsorted(kept, first)[group.reshape(-1)]
+    n = sum(len(part) for part in parts)
+    if n * len(kept) > MARGINAL_LIMIT:
+        return None
+    probs = np.zeros((n, len(kept)))
+    row = start = 0
+    for part in parts:
+        mine = column[start : start + len(part.orders)]
+        probs[row : row + len(part), mine] = part.probs
+        row, start = row + len(part), start + len(part.orders)
+    return Categorical._wrap(orders[kept], probs)
 
 
 def _group_sums(values: FloatArray, group: IntArray, n_groups: int) -> FloatArray:

@@ -142,24 +142,8 @@ class Mixture(Distribution):
         return out
 
     def mode(self) -> IntArray:
-        """(n, m) a most probable ordering, by comparing all m!; the first in lexicographic order among equals.
-
-        Raises UsageError when m! passes ``MARGINAL_LIMIT``.
-        """
-        m = self.n_items
-        if m > 20 or math.factorial(m) > MARGINAL_LIMIT:
-            raise UsageError(
-                f"mode: a mixture over {m} items has no affordable exact mode; take its components' modes"
-            )
-        if m == 1:
-            return np.zeros((len(self), 1), dtype=np.intp)
-        out = np.empty((len(self), m), dtype=np.intp)
-        orders = View("full").outcomes(m)[0]
-        for rows in chunks(len(self), math.factorial(m)):
-            probs = self[rows].marginal("full").probs[:, 0]
-            close = probs >= probs.max(axis=1, keepdims=True) * (1.0 - 1e-12)
-            out[rows] = orders[close.argmax(axis=1)]
-        return out
+        """See :func:`mode_by_enumeration`."""
+        return mode_by_enumeration(self)
 
     def pair_log_odds(self, first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
         """See :meth:`Distribution.pair_log_odds`; averaged in log space."""
@@ -172,3 +156,22 @@ class Mixture(Distribution):
     def top_log_probs(self) -> FloatArray:
         """See :meth:`Distribution.top_log_probs`."""
         return self._log_mean([c.top_log_probs() for c in self.components])
+
+
+def mode_by_enumeration(h: Distribution) -> IntArray:
+    """(n, m) a most probable ordering, by comparing all m!; the first in lexicographic order among equals.
+
+    Raises UsageError when m! passes ``MARGINAL_LIMIT``.
+    """
+    m = h.n_items
+    if m > 20 or math.factorial(m) > MARGINAL_LIMIT:
+        raise UsageError(f"mode: a mixture over {m} items has no affordable exact mode; take its components' modes")
+    if m == 1:
+        return np.zeros((len(h), 1), dtype=np.intp)
+    out = np.empty((len(h), m), dtype=np.intp)
+    orders = View("full").outcomes(m)[0]
+    for rows in chunks(len(h), math.factorial(m)):
+        probs = h[rows].marginal("full").probs[:, 0]
+        close = probs >= probs.max(axis=1, keepdims=True) * (1.0 - 1e-12)
+        out[rows] = orders[close.argmax(axis=1)]
+    return out

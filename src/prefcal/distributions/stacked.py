@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from prefcal.data.ragged import BLOCK_ELEMENTS, FloatArray, IntArray, Ragged
 from prefcal.distributions.base import Block, Distribution, as_generator, check_pairs, check_size
+from prefcal.distributions.categorical import Categorical, joined_lists
+from prefcal.distributions.mallows import Mallows
+from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import UsageError
 from prefcal.views import View, combination_index
@@ -26,27 +29,55 @@ def stack(parts: Sequence[tuple[npt.ArrayLike, Distribution]]) -> Distribution:
 
     Returns
     -------
-    A :class:`PlackettLuce` where every part is one; else a :class:`Stacked`.
+    Where all parts are Plackett-Luce, Categorical, Pairwise or Mallows, one distribution of that kind: parts of
+    Categorical over the rankings that any of them lists. Else, or where the parts have different items, a
+    :class:`Stacked`. Probabilities are the parts' own either way.
 
     Examples
     --------
     >>> a, b = PlackettLuce([[0.0, 1.0]]), PlackettLuce([[5.0, 1.0], [2.0, 2.0]])
     >>> stack([([1], a), ([0, 2], b)]).mode().tolist()
     [[0, 1], [1, 0], [0, 1]]
+    >>> a, b = Categorical([[0, 1, 2]], [[1.0]]), Categorical([[2, 1, 0], [0, 1, 2]], [[0.25, 0.75]])
+    >>> stack([([1], a), ([0], b)]).probs.tolist()
+    [[0.75, 0.25], [1.0, 0.0]]
     """
     whole = Stacked(parts)
-    models = [dist for _, dist in whole.parts]
+    joined = _joined([dist for _, dist in whole.parts])
+    if joined is None:
+        return whole
+    return joined[np.argsort(np.concatenate([rows for rows, _ in whole.parts]))]
+
+
+def _joined(models: Sequence[Distribution]) -> Distribution | None:
+    """The instances of all models one after the other, in one distribution of their kind; None if there is none."""
     scores = [dist.scores for dist in models if isinstance(dist, PlackettLuce)]
+    if len(scores) == len(models):
+        return _joined_scores(scores)
+    if len({dist.n_items for dist in models}) > 1:
+        return None
+    pairs = [dist.probs for dist in models if isinstance(dist, Pairwise)]
+    if len(pairs) == len(models):
+        return Pairwise._wrap(np.concatenate(pairs))
+    centered = [dist for dist in models if isinstance(dist, Mallows)]
+    if len(centered) == len(models):
+        places, dispersion = ([getattr(d, name) for d in centered] for name in ("places", "dispersion"))
+        return Mallows._wrap(np.concatenate(places), np.concatenate(dispersion))
+    listed = [dist for dist in models if isinstance(dist, Categorical)]
+    return joined_lists(listed) if len(listed) == len(models) else None
+
+
+def _joined_scores(scores: Sequence[Ragged]) -> PlackettLuce | None:
     gaps = any(s.columns is not None for s in scores)
     lists = any(s.columns is None and not s.is_dense for s in scores)
-    if len(scores) < len(models) or (gaps and (lists or len({s.n_columns for s in scores}) > 1)):
-        return whole
+    if gaps and (lists or len({s.n_columns for s in scores}) > 1):
+        return None
     sizes = np.concatenate([s.sizes for s in scores])
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
     columns = np.concatenate([s.flat_columns() for s in scores]) if gaps else None
-    joined = Ragged(np.concatenate([s.values for s in scores]), offsets, columns, max(s.n_columns for s in scores))
-    order = np.argsort(np.concatenate([rows for rows, _ in whole.parts]))
-    return PlackettLuce(joined.take(order))
+    return PlackettLuce(
+        Ragged(np.concatenate([s.values for s in scores]), offsets, columns, max(s.n_columns for s in scores))
+    )
 
 
 class Stacked(Distribution):
@@ -103,6 +134,11 @@ class Stacked(Distribution):
         for rows, dist in self.parts:
             out[rows] = dist.sizes
         return out
+
+    @property
+    def has_best(self) -> bool:
+        """Whether every part knows who is best."""
+        return all(dist.has_best for _, dist in self.parts)
 
     @property
     def has_labels(self) -> bool:

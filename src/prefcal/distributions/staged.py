@@ -215,7 +215,8 @@ class StagedPlackettLuce(StageWise):
         for rows in chunks(len(self), m << (m - 1)):
             part = self[rows]
             scores = part.scores.dense()
-            size = np.ptp(scores, axis=1) * float(self.scales[: m - 1].max())
+            with np.errstate(over="ignore"):
+                size = np.ptp(scores, axis=1) * float(self.scales[: m - 1].max())
             log_odds: FloatArray | None = None
             if (size > _LINEAR_RANGE).any():
                 a, b = np.nonzero(~np.eye(m, dtype=bool))

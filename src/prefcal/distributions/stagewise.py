@@ -235,6 +235,31 @@ def ordered_subset_probs(log_stages: Sequence[FloatArray], m: int, k: int, *, lo
     return result
 
 
+def first_probs(log_stages: Sequence[FloatArray], m: int) -> FloatArray:
+    """Probability of each item to come first among the items of each set, (2^m sets, m items, n).
+
+    Sets are bit masks (item a is bit a); 0 for items outside the set. ``log_stages`` of all m stages. Item a comes
+    first of K when it is chosen while all of K is left: a sum, over the sets S that hold K, of the probability that
+    S is left and a is chosen. All K together are one sum over supersets, O(m^2 2^m) an instance.
+    """
+    n = log_stages[0].shape[-1]
+    out = np.zeros((1 << m, m, n))
+    reach: FloatArray = np.ones((1, n))
+    for t in range(m):
+        flow = reach[:, None, :] * np.exp(log_stages[t])
+        free = remaining(m, t)
+        out[(1 << free).sum(axis=1)[:, None], free] = flow
+        if t < m - 1:
+            reach = _advance(flow, m, t)
+    sets = np.arange(1 << m)
+    for j in range(m):
+        with_j = out.reshape(-1, 2, 1 << j, m, n)
+        with_j[:, 0] += with_j[:, 1]
+    for j in range(m):
+        out[(sets >> j) % 2 == 0, j] = 0.0
+    return out
+
+
 def widest_level(m: int, k: int) -> int:
     """Numbers of the widest level of :func:`ordered_subset_probs` for one instance."""
     return max(math.comb(m, size) * math.perm(size, k) for size in range(k, m + 1))

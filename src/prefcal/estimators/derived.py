@@ -35,8 +35,10 @@ def spread(h: Distribution) -> FloatArray:
     sizes = present.sum(axis=1)
     impossible = np.asarray((np.isneginf(logs) & present).any(axis=1))
     safe = np.where(present & ~impossible[:, None], logs, 0.0)
+    _, exponent = np.frexp(np.abs(safe).max(axis=1, initial=0.0, keepdims=True))
+    safe = np.ldexp(safe, -exponent)  # exact, and squares stay finite
     centred = np.where(present, safe - (safe.sum(axis=1) / np.maximum(sizes, 1))[:, None], 0.0)
-    out = np.sqrt((centred**2).sum(axis=1) / np.maximum(sizes, 1))
+    out = np.ldexp(np.sqrt((centred**2).sum(axis=1) / np.maximum(sizes, 1)), exponent[:, 0])
     return np.where(impossible, np.inf, out)
 
 
@@ -153,7 +155,7 @@ def _edges(cuts: FloatArray) -> list[str]:
 
 
 def _logs(h: Distribution, name: str) -> FloatArray:
-    if not h.has_rankings:
+    if not h.has_best:
         raise UsageError(
             f"{name} needs to know who is best, which pairwise probabilities do not say; group by a field, by "
             "@candidates, or by a callable f(h, y)"

@@ -114,11 +114,11 @@ def family_for(notion: Notion, items: Items, h: Distribution, *, ties_equal: boo
     uneven = bool((h.sizes != m).any())
     if not exchangeable or not uneven:
         view.check(m)
-    if not h.has_rankings and view != View("sub", 2):
-        raise UsageError(
-            f"{notion.name}: pairwise probabilities state nothing beyond pairs; ask for sub-2, or make a "
-            "distribution over rankings first (BabingtonSmith)"
-        )
+    best = view in (View("top", 1), View("topset", 1))
+    if not h.has_rankings and view != View("sub", 2) and not (best and h.has_best):
+        stated = "the best item" if h.has_best else "pairs"
+        more = " or top-1" if h.has_best else ", or make a distribution over rankings first (BabingtonSmith)"
+        raise UsageError(f"{notion.name}: pairwise probabilities state nothing beyond {stated}; ask for sub-2{more}")
     if uneven and not exchangeable and not h.has_labels:
         raise UsageError(
             "lists of unequal length do not say which item is which: use items='exchangeable', or an (n, m) array "
@@ -128,7 +128,7 @@ def family_for(notion: Notion, items: Items, h: Distribution, *, ties_equal: boo
     if pairs and exchangeable:
         return Pairs(ties_equal)
     if notion.given == "confidence":
-        if view == View("top", 1) or (view == View("topset", 1)):
+        if best:
             return TopChoice()
         return Confidence(view, m, pooled=exchangeable, uneven=uneven)
     if view.kind in ("full", "top", "topset") and uneven and not exchangeable:

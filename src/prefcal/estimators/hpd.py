@@ -18,9 +18,10 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution, check_size, chunks
 from prefcal.distributions.samples import Samples
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.events import classify_ranks
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, per_record
+from prefcal.estimators.row_order import by_content
 from prefcal.estimators.uniformity import anderson_darling, binomial_band, kolmogorov_smirnov, one_per_cluster
 from prefcal.result import Estimate
 from prefcal.views import View, combination_index, permutation_index
@@ -83,6 +84,7 @@ class HPDCoverage:
         """``hpd_ks`` and ``hpd_ad`` as metrics of a result."""
         how = "outcomes listed" if self.resolution == 0 else f"resolution {self.resolution:.2g}"
         note = f"a test statistic of {self.n} records, {how}: its p-value and null mean stand for an interval"
+        note += "; it holds a random draw, so another seed gives another one"
         return {
             "hpd_ks": Estimate(self.ks, None, note, null_mean=self.ks_null_mean, p_value=self.ks_p_value),
             "hpd_ad": Estimate(self.ad, None, note, null_mean=self.ad_null_mean, p_value=self.ad_p_value),
@@ -104,7 +106,8 @@ def hpd_coverage(
     clusters
         Values; records of equal value are dependent: one of each, at random, is tested and counted in the curve.
     seed
-        Of V, of drawn rankings and of the choice in clusters.
+        Of V, of drawn rankings and of the choice in clusters. The order of the rows plays no part: random numbers
+        go to records by their content (:func:`~prefcal.estimators.row_order.by_content`).
     draws
         Rankings drawn from each forecast whose m! rankings cannot be listed (more than seven items).
 
@@ -132,6 +135,7 @@ def hpd_coverage(
     (True, True)
     """
     check_size(draws)
+    require_whole("seed", seed, 0)
     if isinstance(h, Samples):
         raise UsageError(
             "hpd_coverage needs probabilities of rankings; samples have none for what was not drawn: "
@@ -139,6 +143,8 @@ def hpd_coverage(
         )
     h, codes = per_record(h, y, clusters)
     check_alignment(h, y)
+    order = by_content(h, y, codes)  # what is drawn must not depend on where the rows stand
+    h, y, codes = h[order], y[order], None if codes is None else codes[order]
     n = len(y)
     u = np.full(n, np.nan)
     v = np.random.default_rng([seed, 0]).random(n)
@@ -180,8 +186,20 @@ def hpd_coverage(
         CoveragePoint(float(c), float(o), (float(a), float(b)))
         for c, o, a, b in zip(levels, observed, low, high, strict=True)
     )
+    own_place = np.empty(n)
+    own_place[order] = u
     return HPDCoverage(
-        u, curve, ks, ks_mean, ks_p, ad, ad_mean, ad_p, len(tested), 1 / (draws + 1) if drawn else 0.0, coverage
+        own_place,
+        curve,
+        ks,
+        ks_mean,
+        ks_p,
+        ad,
+        ad_mean,
+        ad_p,
+        len(tested),
+        1 / (draws + 1) if drawn else 0.0,
+        coverage,
     )
 
 

@@ -162,6 +162,14 @@ def instance_weights(weights: Any, y: Outcomes, n_forecasts: int) -> tuple[Float
     return array, False
 
 
+def rounded(values: FloatArray) -> FloatArray:
+    """Values to 12 digits after the point, or 12 significant ones from 1 on: equal but for rounding is then equal."""
+    mantissa, exponent = np.frexp(values)
+    large = np.ldexp(mantissa.round(12), exponent)
+    small = np.abs(values) < 1
+    return np.where(small, np.where(small, values, 0.0).round(12), large)
+
+
 def event_weights(weights: FloatArray, happened: FloatArray, per_instance: bool) -> FloatArray:
     """(b, e) weight of each event: the instance's, shared among its known events with ``per_instance``."""
     shared = weights[:, None]

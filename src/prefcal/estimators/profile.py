@@ -95,8 +95,9 @@ def profile(
         ``smece`` (smooth ECE), ``ecce`` (ECCE-R), ``ecce_mad``, ``ece_mass``, ``ece_l2``, ``mce`` (L1, L2 and largest
         gap over ``table.bins`` equal-mass bins), ``mcb_brier``, ``mcb_log``: errors with null mean, debiased value,
         interval and p-value. ``dsc_brier``, ``unc_brier``, ``dsc_log``, ``unc_log``: the other parts of the scores,
-        with intervals. Several members are averaged with equal weights, above ``MEMBER_LIMIT`` of them (or
-        ``MEMBER_EVENTS`` of their events) each value is NaN and its note says why. Notes name the null.
+        with intervals; that of DSC is about its ``debiased`` value, since an isotonic fit finds some by chance.
+        Several members are averaged with equal weights, above ``MEMBER_LIMIT`` of them (or ``MEMBER_EVENTS`` of their
+        events) each value is NaN and its note says why. Notes name the null.
 
     Notes
     -----
@@ -273,15 +274,23 @@ class _Run:
                 out[name] = Estimate(value, note="one independent unit: no interval")
                 continue
             variance = self._variance(self.influence[name])
-            half, centre = Z95 * math.sqrt(variance), value
+            half, centre, debiased = Z95 * math.sqrt(variance), value, None
             if name.startswith("dsc"):
                 gain = self.null["mcb" + name[3:]]
                 centre -= float(gain.mean())
                 half = Z95 * math.sqrt(variance + float(gain.var(ddof=1)))
-                note += "; centred below the value by what fitting gains under calibration"
+                note += (
+                    "; centred at the debiased value: the plain one holds what an isotonic fit gains by chance "
+                    f"({float(gain.mean()):.2g} under calibration), so it may lie above the interval"
+                )
             low = centre - half - Z95**2 * self.bend.get(name, 0.0)
             most = 0.25 if name.endswith("brier") else math.log(2.0)  # UNC of a mean of 1/2; DSC is at most UNC
-            out[name] = Estimate(value, (max(low, 0.0), min(max(centre + half, 0.0), most)), note)
+            if name.startswith("dsc"):
+                debiased = min(
+                    max(centre, 0.0), most
+                )  # no discrimination is below 0 or above the largest uncertainty
+            interval = (max(low, 0.0), min(max(centre + half, 0.0), most))
+            out[name] = Estimate(value, interval, note, debiased=debiased)
         return out
 
 

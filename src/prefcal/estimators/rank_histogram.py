@@ -18,9 +18,10 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution, check_size, chunks
 from prefcal.distributions.samples import Samples
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.events import Items, classify_ranks
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, per_record
+from prefcal.estimators.row_order import by_content
 from prefcal.estimators.uniformity import anderson_darling, binomial_band, holm, one_per_cluster
 from prefcal.result import Estimate
 from prefcal.views import View
@@ -119,7 +120,8 @@ def rank_histogram(
     bins
         Of the histogram.
     seed
-        Of V, of draws and of the choice in clusters.
+        Of V, of draws and of the choice in clusters. The order of the rows plays no part, as in
+        :func:`prefcal.hpd_coverage`.
     draws
         Rankings drawn from each forecast of more than ``LISTED_ITEMS`` items. ``Samples`` use their own.
 
@@ -141,8 +143,8 @@ def rank_histogram(
     True
     """
     check_size(draws)
-    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 2:
-        raise UsageError(f"bins must be a whole number, at least 2, got {bins!r}")
+    require_whole("bins", bins, 2)
+    require_whole("seed", seed, 0)
     if not h.has_rankings:
         raise UsageError("rank_histogram: pairwise probabilities state nothing about positions")
     h, codes = per_record(h, y, clusters)
@@ -151,6 +153,8 @@ def rank_histogram(
         items = "labelled" if h.has_labels else "exchangeable"
     if items not in ("labelled", "exchangeable"):
         raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
+    order = by_content(h, y, codes, places=True)  # what is drawn must not depend on where the rows stand
+    h, y, codes = h[order], y[order], None if codes is None else codes[order]
     n = len(y)
     u = np.full((n, h.n_items), np.nan)
     rng = np.random.default_rng([seed, 1])
@@ -172,7 +176,8 @@ def rank_histogram(
         else:
             columns = np.arange(m)[None] if block.columns is None else block.columns
             u[index[:, None], columns] = found
-    return _summary(u, items, codes, bins, seed, resolution)
+    summary = _summary(u, items, codes, bins, seed, resolution)
+    return dataclasses.replace(summary, u=u[np.argsort(order)])
 
 
 def _usable(ranks: FloatArray) -> Any:

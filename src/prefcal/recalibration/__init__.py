@@ -4,6 +4,7 @@ Importing the package registers every map in :data:`prefcal.recalibration.base.M
 """
 
 from prefcal.recalibration import auto as auto
+from prefcal.recalibration import back_off as back_off
 from prefcal.recalibration import categorical as categorical
 from prefcal.recalibration import contextual as contextual
 from prefcal.recalibration import grouped as grouped

@@ -27,7 +27,7 @@ _POWER_SD = 1.0
 _OFFSET_SD = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 #: Offsets stay 0 unless they gain this much log marginal likelihood (a Bayes factor of 20).
 _MARGIN = 3.0
-#: Items up to which a list that lacks a ranking that happened is extended to all rankings.
+#: Items up to which a list is extended to all rankings where something of probability 0 happened.
 _EXTENDED_ITEMS = 6
 #: Largest number of offsets for single rankings.
 _MOST_RANKINGS = 720
@@ -49,8 +49,9 @@ class VectorScaling(Recalibrator):
     likelihood (Laplace; 0 if offsets do not gain a Bayes factor of 20).
 
     A power makes nothing of a probability of 0. If a ranking of probability 0 happened in the data of the fit, every
-    forecast is first mixed with the uniform distribution over the list (over all m! rankings where the list lacks the
-    one that happened, up to 6 items), with a weight that is fitted; ``warnings`` says so. Otherwise zeros stay.
+    forecast is first mixed with the uniform distribution over all m! rankings (up to 6 items), with a weight that is
+    fitted; ``warnings`` says so. Otherwise zeros stay. Either way it makes no difference which rankings are listed at
+    probability 0.
 
     Parameters
     ----------
@@ -65,9 +66,7 @@ class VectorScaling(Recalibrator):
     orders
         The rankings that have an offset, best..worst (``rankings`` only); others have 0.
     floor
-        Weight of the uniform mixture; 0 where none was needed.
-    extended
-        Whether the list is extended to all m! rankings.
+        Weight of the uniform mixture over all m! rankings; 0 where none was needed.
     impossible
         Number of records of the fit that had probability 0.
     covariance
@@ -85,7 +84,6 @@ class VectorScaling(Recalibrator):
     offsets: tuple[float, ...]
     orders: tuple[tuple[int, ...], ...]
     floor: float
-    extended: bool
     impossible: int
     covariance: tuple[float, ...]
 
@@ -103,8 +101,7 @@ class VectorScaling(Recalibrator):
         Raises
         ------
         DataError
-            Where no outcome tells an order, or a ranking happened that no listed one agrees with and there are more
-            than 6 items.
+            Where no outcome tells an order, or something of probability 0 happened and there are more than 6 items.
         """
         if options:
             raise UsageError(f"the vector-scaling map has no option {next(iter(options))!r}; allowed: structure")
@@ -120,20 +117,20 @@ class VectorScaling(Recalibrator):
             raise DataError("no outcome says which of two items is better: there is nothing to fit on")
         orders, probs = h.orders, h.probs[told]
         agree = agreeing(orders[None], ranks[told])
-        unlisted = ~agree.any(axis=1)
-        extended = bool(unlisted.any())
-        if extended:
+        zero = (probs * agree).sum(axis=1) == 0
+        impossible = int(zero.sum())
+        floor = 0.0
+        if impossible:
             if m > _EXTENDED_ITEMS:
                 raise DataError(
-                    f"no listed ranking agrees with what happened ({int(unlisted.sum())} such records of "
-                    f"{len(told)}), so no power or offset helps, and all {m}! rankings are too many to list; "
-                    "method='uniform' gives every ranking a probability",
-                    row=f"instance {int(told[unlisted][0])}",
+                    f"something happened that had probability 0 ({impossible} such records of {len(told)}), so no "
+                    f"power or offset helps, and all {m}! rankings are too many to list; method='back-off' "
+                    "and method='uniform' give every ranking a probability",
+                    row=f"instance {int(told[zero][0])}",
                 )
             orders, probs = _extended(orders, probs)
             agree = agreeing(orders[None], ranks[told])
-        impossible = int(((probs * agree).sum(axis=1) == 0).sum())
-        floor = _floor(probs, agree, data.weights[told]) if impossible else 0.0
+            floor = _floor(probs, agree, data.weights[told])
         if structure == "rankings" and len(orders) > _MOST_RANKINGS:
             raise UsageError(
                 f"one offset for each of {len(orders)} rankings is too many (at most {_MOST_RANKINGS}); use "
@@ -167,9 +164,7 @@ class VectorScaling(Recalibrator):
             cov = turn @ cov @ turn.T
             offsets = (_contrasts(m) @ np.array(free_offsets)).tolist()
         listed = tuple(tuple(o) for o in orders.tolist()) if structure == "rankings" else ()
-        return cls(
-            structure, m, power, tuple(offsets), listed, floor, extended, impossible, tuple(cov.ravel().tolist())
-        )
+        return cls(structure, m, power, tuple(offsets), listed, floor, impossible, tuple(cov.ravel().tolist()))
 
     def apply(self, h: Distribution, context: Context) -> Distribution:
         """See :meth:`Recalibrator.apply`."""
@@ -177,7 +172,7 @@ class VectorScaling(Recalibrator):
         m = self.n_items
         if h.n_items != m:
             raise DataError(f"this map was fitted on forecasts about {m} items, these are about {h.n_items}")
-        orders, probs = _extended(h.orders, h.probs) if self.extended else (h.orders, h.probs)
+        orders, probs = _extended(h.orders, h.probs) if self.floor else (h.orders, h.probs)
         shift = np.zeros(len(orders))
         if self.structure == "items":
             shift = _rank_leads(orders) @ np.array(self.offsets)
@@ -210,10 +205,9 @@ class VectorScaling(Recalibrator):
         """See :attr:`Recalibrator.warnings`."""
         found: tuple[str, ...] = ()
         if self.impossible:
-            what = "all rankings" if self.extended else "the listed rankings"
             found += (
                 f"{self.impossible} records of the fit had probability 0: forecasts are first mixed with the uniform "
-                f"distribution over {what} (weight {self.floor:.3g})",
+                f"distribution over all rankings (weight {self.floor:.3g})",
             )
         interval = self.estimates["power"].interval
         if self.power == 0.0:
@@ -242,23 +236,19 @@ class VectorScaling(Recalibrator):
         """See :meth:`Recalibrator.parameters`."""
         return {
             "structure": self.structure, "n_items": self.n_items, "power": self.power, "offsets": list(self.offsets),
-            "orders": [list(o) for o in self.orders], "floor": self.floor, "extended": self.extended,
-            "impossible": self.impossible, "covariance": list(self.covariance),
+            "orders": [list(o) for o in self.orders], "floor": self.floor, "impossible": self.impossible,
+            "covariance": list(self.covariance),
         }  # fmt: skip
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         """See :meth:`Recalibrator.from_parameters`."""
-        structure, extended, orders = values.get("structure"), values.get("extended"), values.get("orders")
+        structure, orders = values.get("structure"), values.get("orders")
         if structure not in _STRUCTURES:
             raise DataError(
                 f"must be one of {', '.join(_STRUCTURES)}, got {str(structure)[:40]!r}", field="parameters.structure"
             )
         m, impossible = (_whole(values, name, low) for name, low in (("n_items", 1), ("impossible", 0)))
-        if not isinstance(extended, bool):
-            raise DataError(f"must be true or false, got {str(extended)[:40]!r}", field="parameters.extended")
-        if extended and m > _EXTENDED_ITEMS:
-            raise DataError(f"is possible up to {_EXTENDED_ITEMS} items, not {m}", field="parameters.extended")
         if not isinstance(orders, list):
             raise DataError(f"must be a list, got {str(orders)[:40]!r}", field="parameters.orders")
         for i, order in enumerate(orders):
@@ -277,10 +267,11 @@ class VectorScaling(Recalibrator):
         if any(v < 0 for v in cov[:: size + 2]):
             raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
         floor = number(values, "floor", low=0.0, high=1.0)
+        if floor and m > _EXTENDED_ITEMS:
+            raise DataError(f"must be 0 beyond {_EXTENDED_ITEMS} items, not with {m}", field="parameters.floor")
         return cls(
             str(structure), m, number(values, "power", low=0.0, high=_LARGEST),
-            numbers(values, "offsets", length=size, low=-_LARGEST, high=_LARGEST), listed,
-            floor, extended, impossible, cov,
+            numbers(values, "offsets", length=size, low=-_LARGEST, high=_LARGEST), listed, floor, impossible, cov,
         )  # fmt: skip
 
 

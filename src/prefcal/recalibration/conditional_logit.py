@@ -223,6 +223,9 @@ def maximise(
         step = solve(information + prior, gradient)
         gain = float(step @ gradient)
         if gain <= 1e-14 * (1.0 + abs(likelihood)):
+            if gain > 0:  # too little to measure; the last full step makes the parameters exact to rounding
+                x = x + step
+                likelihood, by_record, information = derivatives(x)
             break
         now, size = penalised(x, likelihood), 1.0
         for _ in range(_HALVINGS):
@@ -261,8 +264,11 @@ def covariance(found: Maximum, prior: FloatArray, units: IntArray) -> FloatArray
     return solve(found.information + prior, half.T)
 
 
-def within_spread(values: FloatArray, sizes: IntArray) -> float:
-    """Root mean square deviation of the items' numbers from their instance's mean; 0 where nothing varies."""
+def within_spread(values: FloatArray, sizes: IntArray, weights: FloatArray) -> float:
+    """Root mean square deviation of the items' numbers from their instance's mean; 0 where nothing varies.
+
+    ``values`` (nnz,) are those of the items, flat; ``sizes`` and ``weights`` (n,) of the instances.
+    """
     rows = np.repeat(np.arange(len(sizes)), sizes)
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0:
@@ -270,9 +276,9 @@ def within_spread(values: FloatArray, sizes: IntArray) -> float:
     scaled = values / largest
     mean = np.bincount(rows, scaled, minlength=len(sizes)) / np.maximum(sizes, 1)
     several = (sizes > 1)[rows]
-    deviations = (scaled - mean[rows])[several]
+    deviations, w = (scaled - mean[rows])[several], weights[rows][several]
     # The mean of equal numbers is off by rounding: that is no spread.
-    spread = math.sqrt(float(deviations @ deviations) / max(len(deviations), 1))
+    spread = math.sqrt(float(w @ deviations**2) / (float(w.sum()) or 1.0))
     return spread * largest if spread > 1e-12 else 0.0
 
 
@@ -282,7 +288,7 @@ def best_line(data: Data) -> tuple[Temperature, float, float]:
     Raises DataError where the scores are equal within every instance. The log is at most ``LOG_LIMIT`` - 1 in size.
     """
     assert isinstance(data.h, PlackettLuce)
-    spread = within_spread(data.h.scores.values, data.h.scores.sizes)
+    spread = within_spread(data.h.scores.values, data.h.scores.sizes, data.weights)
     if spread == 0.0:
         raise DataError(EQUAL_SCORES)
     line = Temperature.fit(data)

@@ -16,6 +16,9 @@ from prefcal.estimators.inputs import check_alignment, instance_weights, per_rec
 from prefcal.recalibration.base import METHODS, Context, Data, Recalibrator, Record
 from prefcal.recalibration.likelihood import observed_log_prob
 
+#: Differences of scores beyond this, or below its inverse: their powers, which fits need, leave the doubles.
+_MOST_GAP = 1e60
+
 
 def recalibrate(
     h: Distribution,
@@ -63,7 +66,8 @@ def recalibrate(
     UsageError
         For an unknown method, or one that does not accept this kind of distribution or misses an input.
     DataError
-        For outcomes that do not fit the forecasts, or that determine nothing.
+        For outcomes that do not fit the forecasts, or that determine nothing; for Plackett-Luce scores whose largest
+        difference within an instance is not between 1e-60 and 1e60 (or 0).
 
     Examples
     --------
@@ -91,6 +95,7 @@ def recalibrate(
 
 def fitted(cls: type[Recalibrator], data: Data, **options: Any) -> Recalibrator:
     """Fit a map and note what it was fitted on."""
+    _check_size(data.h)
     before = observed_log_prob(data.h, data.y)
     seen = (~np.isnan(before) | cls.uses_ties) & (data.weights > 0)
     if not (seen & ~np.isnan(before)).any():
@@ -109,6 +114,29 @@ def fitted(cls: type[Recalibrator], data: Data, **options: Any) -> Recalibrator:
     )
     object.__setattr__(fit, "record", record)
     return fit
+
+
+def _check_size(h: Distribution) -> None:
+    """Raise DataError for scores whose differences are so large or small that no map can be fitted in doubles."""
+    if not isinstance(h, PlackettLuce):
+        return
+    largest, where = 0.0, 0
+    for rows, size in h.scores.blocks():
+        scores = h.scores.block(rows, size)
+        with np.errstate(over="ignore"):
+            gap = scores.max(axis=1, initial=-np.inf) - scores.min(axis=1, initial=np.inf)
+        at = int(gap.argmax())
+        if gap[at] > largest:
+            largest, where = float(gap[at]), int(np.arange(len(h))[rows][at])
+    if largest > _MOST_GAP or 0 < largest < 1 / _MOST_GAP:
+        say, do = ("at most", "divide") if largest > 1 else ("at least", "multiply")
+        bound = _MOST_GAP if largest > 1 else 1 / _MOST_GAP
+        raise DataError(
+            f"the largest difference between the scores of two candidates is {largest:.3g}; a map can be fitted "
+            f"where it is {say} {bound:g}: {do} all scores by a constant first, and check that none stands for a "
+            "missing one",
+            row=f"instance {where}",
+        )
 
 
 def prepare(

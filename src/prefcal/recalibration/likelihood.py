@@ -23,7 +23,7 @@ from prefcal.distributions.samples import Samples
 from prefcal.distributions.stagewise import StageWise, after, remaining
 from prefcal.errors import DataError
 from prefcal.estimators.inputs import aligned_ranks, check_alignment
-from prefcal.recalibration.choices import choices, pair_choices
+from prefcal.recalibration.choices import BoolArray, choices, pair_choices
 
 # Items up to which the rankings that agree with any observation are summed over subsets: 18 * 2^17 numbers a record.
 MAX_SUBSET_ITEMS = 18
@@ -90,10 +90,24 @@ def mean_log_loss(h: Distribution, y: Outcomes, weights: FloatArray | None = Non
 
 def _dense(h: Distribution, ranks: FloatArray, rows: np.ndarray) -> FloatArray:
     """Log probabilities of a block in which every instance has all m items; ranks (b, m)."""
-    m = ranks.shape[1]
     out = np.full(len(ranks), np.nan)
-    if m < 2:
+    if ranks.shape[1] < 2:
         return out
+    full, best, pair, rest = shapes(ranks)
+    if full.any():
+        out[full] = h[full].log_prob(np.argsort(ranks[full], axis=1))
+    if best.any():
+        out[best] = np.take_along_axis(h[best].top_log_probs(), ranks[best].argmin(axis=1)[:, None], axis=1)[:, 0]
+    if pair.any():
+        out[pair] = _pairs(h, ranks, np.flatnonzero(pair))
+    if rest.any():
+        out[rest] = _general(h[rest], ranks[rest], rows[rest])
+    return out
+
+
+def shapes(ranks: FloatArray) -> tuple[BoolArray, BoolArray, BoolArray, BoolArray]:
+    """Which bucket orders (b, m) are full rankings, best items alone, single pairs, and any other observation."""
+    m = ranks.shape[1]
     ordered = np.sort(ranks, axis=1)
     n_ranked = (~np.isnan(ranks)).sum(axis=1)
     strict = (ordered[:, 1:] > ordered[:, :-1]).sum(axis=1)  # NaN compares false
@@ -101,16 +115,7 @@ def _dense(h: Distribution, ranks: FloatArray, rows: np.ndarray) -> FloatArray:
     full = strict == m - 1
     pair = seen & (n_ranked == 2) & ~full
     best = seen & (n_ranked == m) & (strict == 1) & (ordered[:, 1] > ordered[:, 0]) & ~full
-    if full.any():
-        out[full] = h[full].log_prob(np.argsort(ranks[full], axis=1))
-    if best.any():
-        out[best] = np.take_along_axis(h[best].top_log_probs(), ranks[best].argmin(axis=1)[:, None], axis=1)[:, 0]
-    if pair.any():
-        out[pair] = _pairs(h, ranks, np.flatnonzero(pair))
-    rest = np.flatnonzero(seen & ~full & ~best & ~pair)
-    if len(rest):
-        out[rest] = _general(h[rest], ranks[rest], rows[rest])
-    return out
+    return full, best, pair, seen & ~full & ~best & ~pair
 
 
 def _pairs(h: Distribution, ranks: FloatArray, which: np.ndarray) -> FloatArray:

@@ -89,7 +89,7 @@ class Monotone(Recalibrator):
         assert isinstance(h, PlackettLuce)
         scores = h.scores
         line, spread, level = best_line(data)
-        knots = _knots(scores)
+        knots = _knots(scores, data.weights)
         likelihood = ConditionalLogit(data, _basis(scores.values / spread, knots / spread))
         best: tuple[float, Maximum, FloatArray, float] | None = None
         start: FloatArray | None = None
@@ -156,14 +156,14 @@ class Monotone(Recalibrator):
         slopes = [estimates[f"slope_{k}"] for k in range(1, len(self.log_slopes) + 1)]
         if self.roughness == 0.0:
             return (
-                f"utilities are the scores times {shown(slopes[0])} (a temperature of {1 / slopes[0].value:.3g}): "
+                f"Utilities are the scores times {shown(slopes[0])} (a temperature of {1 / slopes[0].value:.3g}): "
                 "the data do not show that the scale bends. The order of the candidates is kept."
             )
         ends = [f"below {self.knots[0]:.3g}"]
         ends += [f"{a:.3g} to {b:.3g}" for a, b in pairwise(self.knots)]
         ends.append(f"above {self.knots[-1]:.3g}")
         parts = [f"{shown(slope)} {where}" for where, slope in zip(ends, slopes, strict=True)]
-        return f"one score unit counts, in log-odds, {'; '.join(parts)}. The order of the candidates is kept."
+        return f"One score unit counts, in log-odds, {'; '.join(parts)}. The order of the candidates is kept."
 
     def parameters(self) -> dict[str, Any]:
         """See :meth:`Recalibrator.parameters`."""
@@ -188,11 +188,14 @@ class Monotone(Recalibrator):
         )  # fmt: skip
 
 
-def _knots(scores: Ragged) -> FloatArray:
-    """Inner quantiles of the scores of instances with at least two items; fewer where values repeat."""
+def _knots(scores: Ragged, weights: FloatArray) -> FloatArray:
+    """Inner weighted quantiles of the scores of instances with at least two items; fewer where values repeat."""
     rows = np.repeat(np.arange(len(scores)), scores.sizes)
-    values = scores.values[(scores.sizes > 1)[rows]]
-    inner = np.unique(np.quantile(values, np.arange(1, SEGMENTS) / SEGMENTS))
+    several = (scores.sizes > 1)[rows]
+    values, at = np.unique(scores.values[several], return_inverse=True)
+    mass = np.cumsum(np.bincount(at, weights[rows][several]))
+    wanted = np.arange(1, SEGMENTS) / SEGMENTS * mass[-1]
+    inner = np.unique(values[np.searchsorted(mass, wanted * (1 - 1e-12))])  # where the mass up to a value reaches it
     out: FloatArray = inner[(inner > values.min()) & (inner < values.max())]
     return out
 

@@ -26,6 +26,7 @@ from prefcal.recalibration.conditional_logit import (
     shown,
     within_spread,
 )
+from prefcal.recalibration.scales import with_utilities
 from prefcal.result import Estimate, Interval
 
 #: Candidates for the prior standard deviation of the effects: log-odds for a typical difference within an instance.
@@ -121,7 +122,7 @@ class Offset(Recalibrator):
                 "number for each candidate"
             )
         columns = _covariates(data.h, names, data.item_features)
-        spreads = np.array([within_spread(column, data.h.sizes) for column in columns.T])
+        spreads = np.array([within_spread(column, data.h.sizes, data.weights) for column in columns.T])
         for name, spread in zip(names, spreads, strict=True):
             if spread == 0.0:
                 raise DataError(
@@ -155,8 +156,7 @@ class Offset(Recalibrator):
             shift = columns @ np.array(self.effects)
         if isinstance(h, PlackettLuce):
             with np.errstate(over="ignore", invalid="ignore"):
-                moved = self.scale * h.scores.values + shift
-            return PlackettLuce(h.scores.with_values(moved))
+                return with_utilities(h, self.scale * h.scores.values + shift)
         assert isinstance(h, Pairwise)
         by_item = shift.reshape(len(h), h.n_items)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -203,7 +203,7 @@ class Offset(Recalibrator):
     def describe(self) -> str:
         """See :meth:`Recalibrator.describe`."""
         estimates = self.estimates
-        what = "scores" if self.kind == "PlackettLuce" else "log-odds"
+        what = "Scores" if self.kind == "PlackettLuce" else "Log-odds"
         text = [f"{what} are multiplied by {shown(estimates['scale'])} and corrected for candidate features"]
         for k, name in enumerate(self.features):
             change = f"being {name}" if self.binary[k] else f"one unit more of {name}"
@@ -278,7 +278,7 @@ def _covariates(h: Distribution, names: tuple[str, ...], given: Mapping[str, Rag
 def _scores_likelihood(data: Data, columns: FloatArray) -> tuple[float, ConditionalLogit]:
     assert isinstance(data.h, PlackettLuce)
     scores = data.h.scores
-    unit = within_spread(scores.values, scores.sizes) or 1.0
+    unit = within_spread(scores.values, scores.sizes, data.weights) or 1.0
     likelihood = ConditionalLogit(data, np.column_stack([scores.values / unit, columns]))
     require_information(likelihood)
     return unit, likelihood
@@ -304,7 +304,7 @@ def _best_cap(data: Data, columns: FloatArray) -> tuple[float, float, Conditiona
     highest = -math.inf
     for cap in caps:
         margin = np.where(certain, np.sign(raw[known]) * cap, raw[known])
-        unit = math.sqrt(float(np.mean(margin**2))) if margin.any() else 1.0
+        unit = math.sqrt(float(np.average(margin**2, weights=data.weights[rows]))) if margin.any() else 1.0
         x = np.column_stack([margin / unit, features])
         likelihood = ConditionalLogit.of_pairs(n, x, y[known], data.weights[rows], rows)
         require_information(likelihood)

@@ -37,20 +37,34 @@ class Listed(Choice):
     def jets(self, scale: FloatArray | float) -> Jets:
         """See :meth:`Choice.jets`: E and Var of log p among those that agree, minus among all."""
         a = np.asarray(scale, dtype=np.float64).reshape(-1, 1)
+        own, all_ = self._among(a, self.agrees), self._among(a, None)
+        return own[0] - all_[0], own[1] - all_[1], own[2] - all_[2]
+
+    def log_prob(self, scale: FloatArray | float) -> FloatArray:
+        """See :meth:`Choice.log_prob`."""
+        a = np.asarray(scale, dtype=np.float64).reshape(-1, 1)
+        return self._among(a, self.agrees, value_only=True)[0] - self._among(a, None, value_only=True)[0]
+
+    def _among(self, a: FloatArray, which: BoolArray | None, *, value_only: bool = False) -> Jets:
+        """Log of the sum of p^a over the possible rankings, of ``which`` if given; E and Var of log p under them."""
+        if which is not None and (which.sum(axis=1) == 1).all():  # full rankings: one term
+            own = self.log_p[which]
+            return a[:, 0] * own, own, np.zeros(len(own))
         possible = ~np.isneginf(self.log_p)
+        if which is not None:
+            possible &= which
         finite = np.where(possible, self.log_p, 0.0)
-        out = np.zeros((3, len(self)))
-        for sign, among in ((1.0, possible & self.agrees), (-1.0, possible)):
-            logits = np.where(among, a * finite, -np.inf)
-            top = logits.max(axis=1, keepdims=True)
-            w = np.exp(logits - top)
-            total = w.sum(axis=1, keepdims=True)
-            w /= total
-            mean = (w * finite).sum(axis=1)
-            out[0] += sign * (top + np.log(total))[:, 0]
-            out[1] += sign * mean
-            out[2] += sign * (w * (finite - mean[:, None]) ** 2).sum(axis=1)
-        return out[0], out[1], out[2]
+        w = np.where(possible, a * finite, -np.inf)
+        top = w.max(axis=1, keepdims=True)
+        w -= top
+        np.exp(w, out=w)
+        total = w.sum(axis=1)
+        value = top[:, 0] + np.log(total)
+        if value_only:
+            return value, value, value
+        mean = np.einsum("cr,cr->c", w, finite) / total
+        finite -= mean[:, None]
+        return value, mean, np.einsum("cr,cr,cr->c", w, finite, finite) / total
 
     def slopes(self, scale: FloatArray | float) -> tuple[FloatArray, FloatArray]:
         """See :meth:`Choice.slopes`."""
@@ -151,7 +165,7 @@ def listed_choices(h: Categorical, y: Outcomes) -> list[Choice]:
     m = h.n_items
     for part in chunks(len(h), len(h.orders) * m):
         rows = np.arange(len(h))[part]
-        ranks = aligned_ranks(y, next(h[part].blocks(len(rows) * m)))
+        ranks = aligned_ranks(y[rows], next(h[part].blocks(len(rows) * m)))
         agrees = agreeing(h.orders[None], ranks)
         with np.errstate(divide="ignore"):
             log_p = np.log(h.probs[part])

@@ -310,4 +310,17 @@ def not_positive(raw: Estimate) -> bool:
 
 def rescaled(h: PlackettLuce, factor: FloatArray) -> PlackettLuce:
     """Scores multiplied by one positive factor for each instance."""
-    return PlackettLuce(h.scores.with_values(h.scores.values * np.repeat(factor, h.sizes)))
+    with np.errstate(over="ignore"):
+        return with_utilities(h, h.scores.values * np.repeat(factor, h.sizes))
+
+
+def with_utilities(h: PlackettLuce, values: FloatArray) -> PlackettLuce:
+    """Forecasts of the same shape with other utilities; DataError names a score whose utility is not finite."""
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"score {h.scores.values[at]:g} maps to an infinite utility; the map was fitted on much smaller scores",
+            row=f"instance {int(np.searchsorted(h.scores.offsets, at, side='right')) - 1}",
+        )
+    return PlackettLuce(h.scores.with_values(values))

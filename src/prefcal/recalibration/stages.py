@@ -27,6 +27,7 @@ from prefcal.recalibration.scales import (
     fit_log_scale,
     not_positive,
     slope,
+    with_utilities,
 )
 from prefcal.recalibration.temperature import FLAT, LARGEST, information_warnings
 from prefcal.result import Estimate
@@ -141,6 +142,8 @@ class StageTemperature(Recalibrator):
         scales = 1.0 / np.array(self.temperatures)
         scales = np.concatenate([scales, np.full(max(longest - 1 - len(scales), 0), scales[-1])])
         scores = h.scores.with_values(np.zeros(len(h.scores.values))) if self.flat else h.scores
+        with np.errstate(over="ignore"):
+            with_utilities(h, scores.values * scales.max())  # refuses what no stage could hold
         return StagedPlackettLuce(scores, scales)
 
     def describe(self) -> str:

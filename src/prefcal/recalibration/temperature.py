@@ -40,7 +40,7 @@ from prefcal.result import Estimate
 
 LARGEST = math.exp(LOG_SCALE_LIMIT)
 #: Kind of forecasts -> what is divided by the temperature, what stays as it is, what an infinite one makes equal.
-_WORDS = {
+WORDS = {
     "PlackettLuce": ("Divides the scores by", "The order of the candidates is kept.", "candidates"),
     "Pairwise": ("Divides the log-odds of the pairs by", "The order of the candidates is kept.", "orders of a pair"),
     "Categorical": (
@@ -132,7 +132,7 @@ class Temperature(Recalibrator):
     def describe(self) -> str:
         """See :meth:`Recalibrator.describe`."""
         low, high = self.interval
-        scaled, kept, flat = _WORDS[self.kind]
+        scaled, kept, flat = WORDS[self.kind]
         if math.isinf(self.temperature):
             return (
                 f"Makes all {flat} equally likely (temperature infinite, 95 % interval {low:.3g} to infinity): what "

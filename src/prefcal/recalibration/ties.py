@@ -105,7 +105,7 @@ class Ties(Recalibrator):
             )
         h = data.h
         assert isinstance(h, PlackettLuce)
-        spread = within_spread(h.scores.values, h.scores.sizes)
+        spread = within_spread(h.scores.values, h.scores.sizes, data.weights)
         if spread == 0.0:
             raise DataError(EQUAL_SCORES)
         pairs = _Pairs(data, spread)
@@ -197,7 +197,7 @@ class Ties(Recalibrator):
         """See :meth:`Recalibrator.describe`."""
         words = {name: shown(found) for name, found in self.estimates.items()}
         return (
-            f"scores are multiplied by {words['scale']} for pairs that are not tied; two candidates of equal score "
+            f"Scores are multiplied by {words['scale']} for pairs that are not tied; two candidates of equal score "
             f"are judged equally good with probability {words['tie_at_equal_scores']} (nu = {words['nu']}), others "
             f"less often; {self.tied:.1%} of the fitted pairs were ties. The forecasts returned are for strict pairs."
         )

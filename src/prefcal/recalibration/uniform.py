@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from prefcal.data.ragged import BLOCK_ELEMENTS, FloatArray, IntArray
+from prefcal.data.ragged import BLOCK_ELEMENTS, IntArray
 from prefcal.distributions.base import Block, Distribution
 from prefcal.distributions.mixture import Mixture
 from prefcal.distributions.pairwise import Pairwise
@@ -17,24 +17,10 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
-from prefcal.recalibration.choices import choices, pair_choices
-from prefcal.recalibration.conditional_logit import (
-    LOG_LIMIT,
-    LOG_SD,
-    Maximum,
-    best_line,
-    covariance,
-    maximise,
-    saved_line,
-    shown,
-)
-from prefcal.recalibration.likelihood import observed_log_prob
-from prefcal.recalibration.temperature import Temperature
+from prefcal.recalibration.conditional_logit import shown
+from prefcal.recalibration.mixing import fit_mixture, logistic, saved_mixture_line
+from prefcal.recalibration.temperature import WORDS, Temperature, information_warnings, sharpened
 from prefcal.result import Estimate
-
-#: Pseudo-observations: this many that only the uniform part could have made, this many that only the model could.
-_UNIFORM_COUNT, _MODEL_COUNT = 0.25, 4.75
-_STARTS = (0.02, 0.2)
 
 
 class WithUniform(Mixture):
@@ -88,11 +74,17 @@ class WithUniform(Mixture):
 @register
 @dataclass(frozen=True)
 class Uniform(Recalibrator):
-    """h' = (1 - epsilon) h + epsilon uniform; for Plackett-Luce, h with its scores times a scale fitted jointly.
+    """h' = (1 - epsilon) h + epsilon uniform, h at a temperature that is fitted jointly where it has one.
 
     A model that is certain, and sometimes wrong, has infinite log loss at every temperature; a small epsilon mends it
     and leaves the rest as it is. Every pair keeps its order: odds move towards 1. Pairwise forecasts become
     (1 - epsilon) p + epsilon / 2.
+
+    Plackett-Luce, Categorical and Pairwise forecasts are first brought to a temperature, as by
+    :class:`~prefcal.recalibration.temperature.Temperature` (with Categorical, pairs may then change sides: it is the
+    order of the listed rankings that is kept). The uniform part is over all m! rankings, listed or not: how many
+    rankings a forecast lists at probability 0 makes no difference. Records of probability 0 at every temperature
+    are left to the uniform part; where there are no others, the temperature stays 1.
 
     Fitted by maximum likelihood of what was observed, with pseudo-observations: a quarter of a record that only
     the uniform part could have made and 4.75 that only the model could. So epsilon is never 0: n certain forecasts
@@ -105,16 +97,16 @@ class Uniform(Recalibrator):
     epsilon
         In (0, 1).
     log_scale
-        Log of the factor of the scores; 0 unless Plackett-Luce.
+        Log of 1 / temperature; 0 where there is none.
     covariance
         (4,) of (log_scale, logit epsilon), row by row; zeros for a fixed scale.
     line
-        The temperature map of the same data, whose warnings say whether the scores carry information; None unless
-        Plackett-Luce.
+        The temperature map of the same data, whose slope says whether the forecasts carry information; None where
+        no temperature is fitted.
     """
 
     method: ClassVar[str] = "uniform"
-    keeps_order: ClassVar[bool] = True
+    keeps_order: ClassVar[bool] = True  # of the class: Categorical keeps the order of rankings, not of candidates
     accepts: ClassVar[tuple[str, ...]] = (
         "PlackettLuce", "StagedPlackettLuce", "Mallows", "BabingtonSmith", "Categorical", "Samples", "Mixture",
         "Pairwise",
@@ -127,9 +119,12 @@ class Uniform(Recalibrator):
     covariance: tuple[float, ...]
     line: Temperature | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps_order", self.kind != "Categorical")
+
     @classmethod
     def fit(cls, data: Data, **options: Any) -> Self:
-        """Fit epsilon, and the scale of Plackett-Luce scores; no options.
+        """Fit epsilon and the temperature; no options.
 
         Raises
         ------
@@ -139,52 +134,25 @@ class Uniform(Recalibrator):
         """
         if options:
             raise UsageError(f"the uniform map has no option {next(iter(options))!r}; it has none")
-        h = data.h
-        line, center, log_spread = None, 0.0, 0.0
-        if isinstance(h, PlackettLuce):
-            line, spread, center = best_line(data)
-            log_spread = math.log(spread)
-        terms = _Terms(data, log_spread)
-        if not terms.told:
-            raise DataError("no outcome says which of two items is better: there is nothing to fit on")
-        free = terms.scaled
-        prior = np.diag([LOG_SD**-2 if free else 1e30, 0.0])
-        mean = np.array([center, 0.0])
-        best: tuple[float, Maximum] | None = None
-        for start in _STARTS:
-            x0 = np.array([center + (1.0 if free and start > 0.1 else 0.0), math.log(start / (1 - start))])
-            found = maximise(terms.derivatives, terms.value, x0, mean, prior)
-            away = found.parameters - mean
-            score = found.value - 0.5 * float(away @ prior @ away)
-            if best is None or score > best[0]:
-                best = score, found
-        assert best is not None
-        found = best[1]
-        x, z = found.parameters.tolist()
-        epsilon = _logistic(z)
-        pull = prior + np.diag([0.0, (_UNIFORM_COUNT + _MODEL_COUNT) * epsilon * (1 - epsilon)])
-        plain = Maximum(found.parameters, found.value, found.by_record[:-1], found.information - pull + prior)
-        cov = covariance(plain, pull, data.units)
-        if not free:
-            cov[0], cov[:, 0] = 0.0, 0.0
-        return cls(type(h).__name__, epsilon, x - log_spread if free else 0.0, tuple(cov.ravel().tolist()), line)
+        found = fit_mixture(data)
+        return cls(type(data.h).__name__, found.epsilon, found.log_scale, found.covariance, found.line)
 
     def apply(self, h: Distribution, context: Context) -> Distribution:
         """See :meth:`Recalibrator.apply`."""
         if type(h).__name__ != self.kind:
             raise UsageError(f"this uniform map was fitted on {self.kind} forecasts, got {type(h).__name__}")
+        if self.line is not None:
+            h = sharpened(h, math.exp(self.log_scale))
         if isinstance(h, Pairwise):
             return Pairwise((1 - self.epsilon) * h.probs + 0.5 * self.epsilon)
-        if isinstance(h, PlackettLuce):
-            h = h.scaled(math.exp(self.log_scale))
         return WithUniform(h, self.epsilon)
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """``epsilon``, and ``temperature`` for Plackett-Luce."""
+        """``epsilon``, and ``temperature`` where one is fitted."""
         z, se = math.log(self.epsilon) - math.log1p(-self.epsilon), math.sqrt(self.covariance[3])
-        out = {"epsilon": Estimate(self.epsilon, (_logistic(z - Z95 * se), _logistic(z + Z95 * se)))}
-        if self.kind == "PlackettLuce":
+        out = {"epsilon": Estimate(self.epsilon, (logistic(z - Z95 * se), logistic(z + Z95 * se)))}
+        if self.line is not None:
             se = math.sqrt(self.covariance[0])
             low, value, high = (math.exp(min(c * Z95 * se - self.log_scale, 700.0)) for c in (-1, 0, 1))
             out["temperature"] = Estimate(value, (low, high))
@@ -193,7 +161,7 @@ class Uniform(Recalibrator):
     @property
     def warnings(self) -> tuple[str, ...]:
         """See :attr:`Recalibrator.warnings`."""
-        found = () if self.line is None else self.line.warnings
+        found = () if self.line is None else information_warnings(self.line.estimates["slope"])
         if self.epsilon > 0.5:
             found += (f"more than half of every forecast becomes uniform (epsilon = {self.epsilon:.2g})",)
         return found
@@ -201,12 +169,14 @@ class Uniform(Recalibrator):
     def describe(self) -> str:
         """See :meth:`Recalibrator.describe`."""
         words = {name: shown(found) for name, found in self.estimates.items()}
-        first = f"scores are divided by {words['temperature']}, and then " if "temperature" in words else ""
-        what = "each pair's probability" if self.kind == "Pairwise" else "each forecast"
+        first = f"{WORDS[self.kind][0]} {words['temperature']}. Then " if "temperature" in words else ""
+        what = f"{'e' if first else 'E'}ach {'pair' if self.kind == 'Pairwise' else 'forecast'}"
+        what += "'s probability" if self.kind == "Pairwise" else ""
         part = "1/2" if self.kind == "Pairwise" else "the uniform distribution over all rankings"
+        kept = WORDS[self.kind][1] if self.kind == "Categorical" else "The order of the candidates is kept."
         return (
             f"{first}{what} is mixed with {part}, at a weight of {words['epsilon']}: no probability is below that "
-            "weight times its uniform value. The order of the candidates is kept."
+            f"weight times its uniform value. {kept}"
         )
 
     def parameters(self) -> dict[str, Any]:
@@ -228,9 +198,7 @@ class Uniform(Recalibrator):
         epsilon = number(values, "epsilon", low=0.0, high=1.0)
         if epsilon in (0.0, 1.0):
             raise DataError(f"must lie strictly between 0 and 1, got {epsilon:g}", field="parameters.epsilon")
-        line = saved_line(values) if kind == "PlackettLuce" else None
-        if line is None and values.get("line") is not None:
-            raise DataError("belongs to PlackettLuce forecasts only", field="parameters.line")
+        line = saved_mixture_line(values, str(kind))
         cov = numbers(values, "covariance", length=4)
         if cov[0] < 0 or cov[3] < 0:
             raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
@@ -238,89 +206,3 @@ class Uniform(Recalibrator):
             str(kind), epsilon, number(values, "log_scale", low=-700.0, high=700.0), cov,
             line,
         )  # fmt: skip
-
-
-class _Terms:
-    """Log-likelihood of (log scale in units of 1 / spread, logit epsilon), each term a mixture of two probabilities.
-
-    A term is a record, or a pair of a record for pairwise forecasts. The last row of the gradients is the
-    pseudo-observations.
-    """
-
-    def __init__(self, data: Data, log_spread: float) -> None:
-        h, y = data.h, data.y
-        self.n = len(data)
-        self.scaled = isinstance(h, PlackettLuce)
-        if isinstance(h, Pairwise):
-            pairs = [(np.arange(self.n)[c.rows], c.log_prob(1.0)) for c in pair_choices(h, y)]
-            self.rows = np.concatenate([r for r, _ in pairs]) if pairs else np.zeros(0, dtype=np.intp)
-            self.log_p = np.concatenate([p for _, p in pairs]) if pairs else np.zeros(0)
-            self.log_q = np.full(len(self.rows), -math.log(2.0))
-        else:
-            shape = h.scores.with_values(np.zeros(len(h.scores.values))) if isinstance(h, PlackettLuce) else None
-            flat = PlackettLuce(np.zeros((self.n, h.n_items)) if shape is None else shape)
-            log_q = observed_log_prob(flat, y)
-            self.rows = np.flatnonzero(~np.isnan(log_q))
-            self.log_q = log_q[self.rows]
-            self.log_p = np.zeros(0)
-            if isinstance(h, PlackettLuce):
-                spread = math.exp(log_spread)
-                self.choices = choices(PlackettLuce(h.scores.with_values(h.scores.values / spread)), y)
-            else:
-                self.log_p = observed_log_prob(h, y)[self.rows]
-        self.weights = data.weights[self.rows]
-
-    @property
-    def told(self) -> bool:
-        """Whether some record says anything about an order."""
-        return bool((self.weights > 0).any())
-
-    def _model(self, log_scale: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Log probability of each term under the scaled model, and its derivatives by the log scale."""
-        if not self.scaled:
-            zero = np.zeros(len(self.rows))
-            return self.log_p, zero, zero
-        scale = math.exp(log_scale)
-        total = np.zeros((3, self.n))
-        for choice in self.choices:
-            for k, part in enumerate(choice.jets(scale)):
-                total[k][choice.rows] += part
-        log_p, first, second = total[:, self.rows]
-        return log_p, scale * first, scale * scale * second + scale * first
-
-    def _shares(self, x: FloatArray) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray, FloatArray]]:
-        """Log of each term's mixture, and the uniform part's share in it."""
-        jets = self._model(float(x[0]))
-        uniform = self.log_q - np.logaddexp(0.0, -x[1])
-        log_f = np.logaddexp(uniform, jets[0] - np.logaddexp(0.0, x[1]))
-        return log_f, np.exp(uniform - log_f), jets
-
-    def value(self, x: FloatArray) -> float:
-        """Log-likelihood with the pseudo-observations; -inf outside the bounds."""
-        if self.scaled and abs(x[0]) > LOG_LIMIT:
-            return -math.inf
-        return float(self.weights @ self._shares(x)[0]) + _pseudo(float(x[1]))
-
-    def derivatives(self, x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """See :data:`prefcal.recalibration.conditional_logit.Derivatives`."""
-        log_f, share, (_, first, second) = self._shares(x)
-        epsilon, w, other = _logistic(float(x[1])), self.weights, 1.0 - share
-        by_record = np.zeros((self.n + 1, 2))
-        np.add.at(by_record, self.rows, w[:, None] * np.stack([other * first, share - epsilon], axis=1))
-        counts = _UNIFORM_COUNT + _MODEL_COUNT
-        by_record[-1, 1] = _UNIFORM_COUNT - counts * epsilon
-        xx = float(w @ (other * second + share * other * first**2))
-        xz = float(w @ (-share * other * first))
-        zz = float(w @ (share * other)) - (float(w.sum()) + counts) * epsilon * (1 - epsilon)
-        values, vectors = np.linalg.eigh(-np.array([[xx, xz], [xz, zz]]))
-        # Not concave everywhere: where it bends upwards, step by the size of the bend.
-        information = (vectors * np.maximum(np.abs(values), 1e-12)) @ vectors.T
-        return float(w @ log_f) + _pseudo(float(x[1])), by_record, information
-
-
-def _pseudo(z: float) -> float:
-    return -_UNIFORM_COUNT * float(np.logaddexp(0.0, -z)) - _MODEL_COUNT * float(np.logaddexp(0.0, z))
-
-
-def _logistic(z: float) -> float:
-    return 0.5 + 0.5 * math.tanh(0.5 * z) if z > -20 else math.exp(z)

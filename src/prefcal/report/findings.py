@@ -277,7 +277,9 @@ def _says_little(r: Result) -> bool:
     if r.verdict == "miscalibrated" or r.estimator != "ece":
         return False
     near_half = r.notion.startswith("sub-2") and r.items == "exchangeable" and metric(r, "mean_forecast") < 0.55
-    return _share_explained(r) < USELESS_RESOLUTION or near_half
+    # Where the candidates share every event equally there is nothing uncertain to explain.
+    shared = metric(r, "brier_uncertainty") <= 1e-12 and 1e-12 < metric(r, "accuracy") < 1 - 1e-12
+    return _share_explained(r) < USELESS_RESOLUTION or near_half or shared
 
 
 def _uninformative(r: Result) -> Finding:
@@ -290,10 +292,8 @@ def _uninformative(r: Result) -> Finding:
     return Finding(
         "note",
         f"{r.model} {how} little in {r.notion}",
-        f"{knows}; {said}. "
-        if knows
-        else f"{said[0].upper()}{said[1:]}. "
-        "Calibration is about honesty, not knowledge: to say one half about every fair coin is calibrated.",
+        (f"{knows}; {said}. " if knows else f"{said[0].upper()}{said[1:]}. ")
+        + "Calibration is about honesty, not knowledge: to say one half about every fair coin is calibrated.",
         r.model,
         r.notion,
     )

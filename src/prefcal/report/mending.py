@@ -43,7 +43,10 @@ def rows_of(found: Mending) -> tuple[Row, ...]:
 
 def findings_of(found: Mending) -> list[Finding]:
     """What the map does and what it changed, the important first."""
-    out = [Finding("caution", "Read this before the map is used", clean(text)) for text in found.warnings]
+    out = []
+    for text in found.warnings:  # those of the audit begin with the model's name
+        shown = clean(text) if text in found.before.warnings else f"{clean(text)[:1].upper()}{clean(text)[1:]}"
+        out.append(Finding("caution", "Read this before the map is used", shown))
     loss = found.log_loss["difference"]
     for row in rows_of(found):
         out.append(_changed(row))

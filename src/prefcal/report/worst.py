@@ -89,7 +89,12 @@ def _sentences(w: Worst) -> Iterable[str]:
         f"{percent(held.agreement)} of the halves chose the same."
     )
     if math.isnan(w.p_larger):
-        yield "Whether it stands out from the rest is not tested: a field varies within a cluster of instances."
+        varying = listing([clean(f) for f in w.settings.get("varies_within_clusters", ())], 6) or "a field"
+        yield (
+            f"Whether it stands out from the rest is not tested (p_larger is empty): {varying} varies within "
+            "clusters, whose instances depend on each other, so its values cannot be exchanged between instances. "
+            "What is said of the halves holds: clusters stay whole there."
+        )
     elif w.p_larger <= ALPHA:
         yield f"It stands out from the model as a whole more than random groups would ({p_clause(w.p_larger)})."
     else:

@@ -121,7 +121,9 @@ def read(
     mapped = dict(columns or {})
     sha256 = file_sha256(name)
     problems = Problems(name, on_error)
-    lists = frozenset([mapped[r] for r in ("scores", "ranks", "ratings") if r in mapped] + list(item_columns))
+    lists = frozenset(
+        [mapped[r] for r in ("scores", "ranks", "ratings", "best_probs") if r in mapped] + list(item_columns)
+    )
     content = load(name, problems, progress, lists)
     _check_columns(content, {**mapped, **{f"{column} (item column)": column for column in item_columns}})
     chosen = _recognise(content, format, mapped, problems)

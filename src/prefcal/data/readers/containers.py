@@ -285,7 +285,7 @@ _CONSTANT: Final = "holds NaN or Infinity, which JSON does not have; write null 
 
 
 # Fields that hold one record's numbers when they are flat lists.
-_FLAT: Final = frozenset({"scores", "score", "score_chosen"})
+_FLAT: Final = frozenset({"scores", "score", "score_chosen", "best_probs"})
 
 
 def _as_columns(value: dict[str, Any], constants: bool, problems: Problems, flat: frozenset[str]) -> Columns | None:
@@ -296,6 +296,9 @@ def _as_columns(value: dict[str, Any], constants: bool, problems: Problems, flat
     """
     lists = {k: v for k, v in value.items() if isinstance(v, list)}
     one_record = any(k in flat and not any(isinstance(v, list) for v in lists[k]) for k in lists)
+    matrix = lists.get("pair_probs")
+    if matrix and all(isinstance(row, list) and not any(isinstance(v, list) for v in row) for row in matrix):
+        one_record = True
     if not lists or (one_record and "instance" not in lists):
         return None
     sizes = {k: len(v) for k, v in lists.items()}

@@ -135,7 +135,8 @@ class Reading:
         scores: Ragged | None,
         outcomes: Outcomes,
         items: str,
-        pair_probs: FloatArray | None = None,
+        pair_probs: FloatArray | Ragged | None = None,
+        best_probs: Ragged | None = None,
         fields: dict[str, npt.NDArray[Any]] | None = None,
         ids: npt.NDArray[Any] | None = None,
         clusters: IntArray | None = None,
@@ -166,7 +167,7 @@ class Reading:
             notes=tuple(self.notes),
         )
         item_fields = {name: _tight(values) for name, values in (item_fields or {}).items()}
-        return ScoreFile(scores, pair_probs, outcomes, fields or {}, ids, info, clusters, item_fields)
+        return ScoreFile(scores, pair_probs, outcomes, fields or {}, ids, info, clusters, item_fields, best_probs)
 
     def _refuse_constant(self, scores: Ragged) -> None:
         first = np.repeat(scores.values[scores.offsets[:-1]], scores.sizes)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from prefcal.data.outcomes import Outcomes, best_problems, rank_problems
-from prefcal.data.ragged import IntArray, Ragged
+from prefcal.data.ragged import FloatArray, IntArray, Ragged
 from prefcal.data.readers import values
 from prefcal.data.readers.content import Content
 from prefcal.data.readers.problems import MISSING, shown
 from prefcal.data.readers.reading import Format, Reading
+from prefcal.data.readers.stated import best_lists, pair_matrices
 from prefcal.data.roles import ROLES
 from prefcal.data.source import ScoreFile
 
@@ -20,32 +21,45 @@ OUTCOMES = ("ranks", "ratings", "best", "chosen/rejected")
 
 
 class Wide(Format):
-    """``scores`` and one of ``ranks``, ``ratings``, ``best``, ``chosen`` and ``rejected``.
+    """``scores`` or ``pair_probs``, and one of ``ranks``, ``ratings``, ``best``, ``chosen`` and ``rejected``.
 
-    With ``scores``, ``chosen`` and ``rejected`` are indices (or lists of them): all chosen candidates are better
-    than all rejected ones. Without, they are the scores of the two answers of one pair. ``ties`` applies to ranks
+    ``pair_probs`` is a matrix a record, entry [a][b] the probability that candidate a is better than b (null = not
+    stated), or for two candidates one number, that the first is better; ``best_probs`` beside it is each candidate's
+    probability to be the best. Where a file has scores too, the probabilities are read only if their role is mapped.
+    With either, ``chosen`` and ``rejected`` are indices (or lists of them): all chosen candidates are better than all
+    rejected ones. Without, they are the scores of the two answers of one pair. ``ties`` applies to ranks
     and ratings.
     """
 
     name = "wide"
     looks_for = (
-        "'scores' (a list) with one of 'ranks', 'ratings', 'best', 'chosen' and 'rejected'; or two scores "
-        + ("'chosen' and 'rejected'")
+        "'scores' (a list) or 'pair_probs' (a matrix) with one of 'ranks', 'ratings', 'best', 'chosen' and "
+        "'rejected'; or two scores 'chosen' and 'rejected'"
     )
-    roles = frozenset({"scores", "ranks", "ratings", "best", "chosen", "rejected", "id"})
+    roles = frozenset({"scores", "ranks", "ratings", "best", "chosen", "rejected", "id", "pair_probs", "best_probs"})
 
     def sniff(self, content: Content, columns: Mapping[str, str]) -> bool:
         """See :meth:`Format.sniff`."""
         name = {role: columns.get(role, role) for role in ROLES}
-        return name["scores"] in content.names or {name["chosen"], name["rejected"]} <= set(content.names)
+        if {name["scores"], name["pair_probs"]} & set(content.names):
+            return True
+        return {name["chosen"], name["rejected"]} <= set(content.names)
 
     def read(self, reading: Reading) -> ScoreFile:
         """See :meth:`Format.read`."""
-        if not reading.has(reading.name_of("scores")):
+        stated = _states_pairs(reading)
+        if not stated and not reading.has(reading.name_of("scores")):
             return self._pairs(reading)
         kind = choose_outcome(reading, OUTCOMES)
-        field = reading.name_of("scores")
-        scores = values.candidate_scores(reading, field)
+        field = reading.name_of("pair_probs" if stated else "scores")
+        pairs, best = None, None
+        if stated:
+            pairs, sizes = pair_matrices(reading, field)
+            scores = values.ragged_of(np.zeros(int(sizes.sum())), sizes)  # their place: how many candidates there are
+            if reading.has(reading.name_of("best_probs")):
+                best = best_lists(reading, reading.name_of("best_probs"), scores, field)
+        else:
+            scores = values.candidate_scores(reading, field)
         outcomes = {
             "ranks": self._ranks,
             "ratings": self._ratings,
@@ -64,18 +78,20 @@ class Wide(Format):
                 scores.sizes != first,
                 field,
                 lambda i: (
-                    f"has {scores.sizes[i]} scores, the first record has {first}; labelled items must all be "
-                    "scored in each record (the long shape allows instances without some items)"
+                    f"has {scores.sizes[i]} candidates, the first record has {first}; labelled items must all be "
+                    "there in each record (the long shape allows instances without some items)"
                 ),
             )
             labels = {"labels": list(range(first))}
-        ids = record_ids(reading, scores)
+        ids = record_ids(reading, scores if pairs is None else pairs)
         keep = reading.kept()
         taken = [*(reading.name_of(role) for role in ROLES if role in self.roles), *item_fields]
         return reading.finish(
             self.name,
             kind,
-            scores=scores.take(keep),
+            scores=scores.take(keep) if pairs is None else None,
+            pair_probs=None if pairs is None else _matrices(pairs.take(keep), scores.sizes[keep]),
+            best_probs=None if best is None else best.take(keep),
             outcomes=outcomes(keep),
             items=reading.items or "exchangeable",
             fields={k: v[keep] for k, v in values.group_fields(reading, taken).items()},
@@ -139,6 +155,24 @@ class Wide(Format):
         return read_pairs(
             reading, self.name, names[0], names[1], [reading.name_of(r) for r in ROLES if r in self.roles]
         )
+
+
+def _states_pairs(reading: Reading) -> bool:
+    """Whether the forecasts are probabilities of pairs; scores beside them win unless the role was mapped."""
+    if not reading.has(reading.name_of("pair_probs")):
+        return False
+    if "pair_probs" in reading.columns or not reading.has(reading.name_of("scores")):
+        return True
+    reading.notes.append(
+        "holds scores and probabilities of pairs: the scores are taken (map pair_probs for the others)"
+    )
+    return False
+
+
+def _matrices(pairs: Ragged, sizes: IntArray) -> FloatArray | Ragged:
+    """(n, m, m) where all records have m candidates, else rows of m * m numbers."""
+    m = int(sizes[0])
+    return pairs.values.reshape(-1, m, m) if (sizes == m).all() else pairs
 
 
 def choose_outcome(reading: Reading, kinds: tuple[str, ...]) -> str:
