@@ -306,3 +306,36 @@ def test_command_writes_the_page(tmp_path, capsys):
     assert "a against b" in captured.out
     assert main(["compare", *files, "--report", str(tmp_path)]) == 2
     assert "is a directory" in capsys.readouterr().err
+
+
+def test_default_notions_that_cannot_be_compared_are_left_out_with_a_word():
+    """Pairs of three candidates: nothing is known about the best. A notion that is named must still fail."""
+    scores, _ = simulated(5, n=80)
+    rng = np.random.default_rng(1)
+    ranks = np.full(scores.shape, np.nan)
+    for i in range(len(ranks)):
+        ranks[i, rng.choice(scores.shape[1], 2, replace=False)] = [1, 2]
+    y = pc.Outcomes.from_ranks(ranks)
+    models = {"a": pc.PlackettLuce(scores), "b": pc.PlackettLuce(2 * scores)}
+    found = pc.compare(models, y, items="exchangeable")
+    assert set(found.n_instances) == {"sub-2"}
+    assert ["top-1:confidence" in w for w in found.warnings] == [True]
+    with pytest.raises(pc.DataError, match="top-1:confidence"):
+        pc.compare(models, y, items="exchangeable", notions=["sub-2", "top-1:confidence"])
+    with pytest.raises(pc.PrefcalError):
+        pc.compare(models, pc.Outcomes.from_ranks(np.ones_like(scores)), items="exchangeable")
+
+
+@pytest.mark.parametrize("size", [1e90, 1e150, 1e300, 1.7e308])
+def test_scores_of_any_size_are_compared(size):
+    """A loss beyond 1e100 nats is infinite; the errors and all other models stay as they are."""
+    scores, y = simulated(6, n=60)
+    models = {"huge": pc.PlackettLuce(scores / np.abs(scores).max() * size), "plain": pc.PlackettLuce(scores)}
+    found = pc.compare(models, y, notions="sub-2", items="exchangeable")
+    alone = pc.compare({"plain": models["plain"], "b": pc.PlackettLuce(2 * scores)}, y, notions="sub-2")
+    value = {(s.model, s.estimator): s.value for s in found.standings}
+    assert value["huge", "debiased"] > value["plain", "debiased"]
+    assert math.isinf(value["huge", "log_loss"]) == (size > 1e100)
+    assert value["plain", "log_loss"] == next(
+        s.value for s in alone.standings if (s.model, s.estimator) == ("plain", "log_loss")
+    )

@@ -184,7 +184,7 @@ def compare(
     models: Mapping[str, Distribution],
     y: Outcomes,
     *,
-    notions: Iterable[str | Notion] = DEFAULT_NOTIONS,
+    notions: Iterable[str | Notion] | None = None,
     items: Items | None = None,
     weights: Any = None,
     clusters: Any = None,
@@ -198,7 +198,8 @@ def compare(
     models
         Name -> forecasts, each for the instances of ``y`` in the same order.
     y, notions, items, weights, clusters, bins, seed
-        As in :func:`prefcal.audit`; only scalar notions. An instance counts where every model has an event in it.
+        As in :func:`prefcal.audit`; only scalar notions. Of the default notions those that every model states and
+        has outcomes for; ``warnings`` name the others. An instance counts where every model has an event in it.
 
     Returns
     -------
@@ -226,24 +227,24 @@ def compare(
         raise UsageError(f"a comparison needs at least two models, got {len(models)}")
     require_whole("bins", bins, 1)
     require_whole("seed", seed, 0)
-    named = [notions] if isinstance(notions, str | Notion) else list(notions)
+    default = notions is None
+    named = [notions] if isinstance(notions, str | Notion) else list(DEFAULT_NOTIONS if notions is None else notions)
+    warnings: list[str] = []
     standings: list[Standing] = []
     differences: list[Difference] = []
     n_instances = {}
     for text in named:
         notion = Notion.parse(text)
         name = text if isinstance(text, str) else notion.name
-        gathered = []
-        for model, h in models.items():
-            try:
-                gathered.append(_gather(h, y, notion, items, weights, clusters, bins))
-            except DataError as error:
-                raise DataError(f"model {model!r}: {error}") from None
-        used = np.logical_and.reduce([g.sums[:, 0] > 0 for g in gathered])
-        n_instances[name] = n = int(used.sum())
-        if n < 2:
-            raise DataError(f"{name}: fewer than two instances in which every model has an event")
-        found = _estimates([g.take(used) for g in gathered], np.random.default_rng([seed, 6]))
+        try:
+            gathered = _of_all(models, y, notion, name, items, weights, clusters, bins)
+        except (DataError, UsageError) as error:
+            if not default or (name == named[-1] and not standings):
+                raise
+            warnings.append(f"left out of the default notions: {error}")
+            continue
+        n_instances[name] = len(gathered[0].sums)
+        found = _estimates(gathered, np.random.default_rng([seed, 6]))
         for estimator, (values, deviations) in found.items():
             pairs = _pairs(name, estimator, list(models), values, deviations)
             differences += pairs
@@ -252,7 +253,24 @@ def compare(
         "bins": bins, "seed": seed, "weights": _weighting(weights), "adjust": "holm", "alpha": ALPHA,
         "clusters": clusters is not None,
     }  # fmt: skip
-    return Comparison(standings, differences, n_instances, settings=settings)
+    return Comparison(standings, differences, n_instances, warnings=warnings, settings=settings)
+
+
+def _of_all(
+    models: Mapping[str, Distribution], y: Outcomes, notion: Notion, name: str, items: Items | None, weights: Any,
+    clusters: Any, bins: int,
+) -> list[_Gathered]:  # fmt: skip
+    """Each model's sums of the instances in which every model has an event."""
+    gathered = []
+    for model, h in models.items():
+        try:
+            gathered.append(_gather(h, y, notion, items, weights, clusters, bins))
+        except DataError as error:
+            raise DataError(f"model {model!r}: {error}") from None
+    used = np.logical_and.reduce([g.sums[:, 0] > 0 for g in gathered])
+    if used.sum() < 2:
+        raise DataError(f"{name}: fewer than two instances in which every model has an event")
+    return [g.take(used) for g in gathered]
 
 
 def _weighting(weights: Any) -> str:
@@ -263,7 +281,7 @@ def _weighting(weights: Any) -> str:
 class _Gathered:
     """Sums by independent unit: (n, 4) weight, w y, Brier, log loss; (n, G * B) residuals; (n, G) member weights.
 
-    ``events``: of each event its unit, its cell, its weight w, and w p (1 - p).
+    ``events``: of each event its unit, its cell, its weight w, p and y.
     """
 
     sums: FloatArray

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 
 from prefcal.audited import write_files
-from prefcal.auditing import DEFAULT_NOTIONS
 from prefcal.cli.audit import check_targets, distribution, named_files, read_file, say
 from prefcal.cli.progress import Progress
 from prefcal.comparing import Comparison, compare
@@ -64,20 +63,19 @@ def compare_files(
         warnings += [f"{name}: {note}" for note in file.info.notes]
         if file.info.n_skipped:
             warnings.append(f"{name}: {file.info.n_skipped} records were skipped ({file.info.path})")
-    pairs_only = [n for n, file in files.items() if file.pair_probs is not None and file.best_probs is None]
-    if pairs_only and not notions:
-        warnings.append(f"{', '.join(pairs_only)}: probabilities of pairs only, so only sub-2 is compared")
     found = compare(
         {name: distribution(file)[rows[name]] for name, file in files.items()},
         first.outcomes,
-        notions=notions or (DEFAULT_NOTIONS[:1] if pairs_only else DEFAULT_NOTIONS),
+        notions=notions or None,
         items=first.info.items,  # type: ignore[arg-type]
         weights=weights,
         clusters=first.clusters,
         bins=bins,
         seed=seed,
     )
-    return dataclasses.replace(found, inputs=[file.info for file in files.values()], warnings=warnings)
+    return dataclasses.replace(
+        found, inputs=[file.info for file in files.values()], warnings=warnings + found.warnings
+    )
 
 
 def same_instances(files: dict[str, ScoreFile]) -> dict[str, IntArray]:

@@ -58,14 +58,21 @@ class Forecast:
         return Forecast(self.p[rows], self.log_p[rows], self.log_q[rows], member, guess)
 
 
+_MOST_NATS = 1e100
+
+
 def log_loss(y: FloatArray, log_p: FloatArray, log_q: FloatArray) -> FloatArray:
-    """-y log p - (1 - y) log q of each event; infinite where something impossible happened (0 log 0 = 0)."""
+    """-y log p - (1 - y) log q of each event; infinite where something impossible happened (0 log 0 = 0).
+
+    Beyond 1e100 nats it counts as infinite: sums of its squares would be.
+    """
     happened = y == 1.0
     loss = -np.where(happened, log_p, log_q)
     split = ~happened & (y != 0.0)
     if split.any():
         with np.errstate(invalid="ignore"):
             loss[split] = -(y * log_p + (1 - y) * log_q)[split]
+    loss[loss > _MOST_NATS] = np.inf
     return loss
 
 
