@@ -27,6 +27,7 @@ import prefcal as pc
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.stacked import stack
 from prefcal.estimators.binned import ece_debiased
+from prefcal.estimators.cells import contrasts
 from prefcal.estimators.events import family_for
 from prefcal.estimators.inputs import aligned_ranks
 from prefcal.estimators.scalar import look
@@ -97,7 +98,8 @@ def debiased(sums: np.ndarray) -> float:
     n = len(sums)
     scale = np.sqrt(((sums[:, 0] - total[0] / n) ** 2).sum(axis=0) * n / (n - 1))
     weight = np.full(total.shape[1], total[1].sum())
-    return float(ece_debiased(total[0], scale, weight, 1))
+    tilt = contrasts(sums[:, 0], 1)
+    return float(ece_debiased(total[0], scale, weight, 1, tilt.T @ tilt))
 
 
 def one_map() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
