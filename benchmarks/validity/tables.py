@@ -212,8 +212,8 @@ ranking each. The model states the truth (calibrated) or distorts it: Plackett-L
 or 2; Mallows dispersions shifted by -0.1 or 0.1; categorical probabilities to the power 0.6 or 1.6. Items are
 exchangeable, or labelled (m = 3 and 10). {cells} cells (a population, n, and a notion) with
 {fewest} to {most} data sets each, {runs} in all: 1,000 for n = 50 and 200, 500 for 1,000 and 200 for 5,000; the
-three that then came out below 92 % coverage were given more, all of which count. The population's error has expectations in place of drawn
-outcomes, over 60,000 (m = 10) or 200,000 instances; a calibrated model's is 0.
+three that then came out below 92 % coverage were given more, all of which count. The population's error has
+expectations in place of drawn outcomes, over 60,000 (m = 10) or 200,000 instances; a calibrated model's is 0.
 
 Tests are at {level:g} %. *exact*: outcomes redrawn from the forecasts, {exact_draws} draws. *normal*: the
 normal law of residual sums, {normal_draws} draws. *naive*: the plain error against its 95 % quantile over all

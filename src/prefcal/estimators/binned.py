@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ _DEGREES = 1 / 3
 # Of the noise's standard deviation, part of the upper family's pattern of gaps (0: as observed; it then has bins
 # without any gap by chance, and misses small errors of many bins).
 _NOISE_IN_PATTERN = 0.5
-_GRID = 16
+_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +115,34 @@ def _inverted(
         whole = float(ece(pattern, weights, members))
         if whole == 0:
             return 0.0
-        errors = np.linspace(0.0, limit, _GRID)
-        curve = np.empty(_GRID)
-        for i, error in enumerate(errors):
+
+        def above(error: float) -> float:
             found = ece(pattern * (error / whole) + noise, weights, members)
-            curve[i] = found.mean() + sign * times * found.std()
-        return _first_at_least(curve, value, errors)
+            return float(found.mean() + sign * times * found.std()) - value
+
+        return _crossing(above, limit)
 
     return (min(reaches(shown, value, 1), 1.0), min(reaches(even, most, -1), 1.0))
 
 
-def _first_at_least(curve: FloatArray, value: float, at: FloatArray) -> float:
-    """Where a rising curve reaches ``value`` (linear in between; the ends of ``at`` if it lies outside)."""
-    above = np.flatnonzero(curve >= value)
-    if len(above) == 0:
-        return float(at[-1])
-    i = int(above[0])
-    if i == 0:
-        return float(at[0])
-    return float(at[i - 1] + (at[i] - at[i - 1]) * (value - curve[i - 1]) / (curve[i] - curve[i - 1]))
+def _crossing(above: Callable[[float], float], limit: float) -> float:
+    """Where a rising function is 0 in [0, limit], to a thousandth of ``limit`` (Illinois); else an end."""
+    low, high = 0.0, limit
+    at_low, at_high = above(low), above(high)
+    if at_low >= 0:
+        return low
+    if at_high <= 0:
+        return high
+    for _ in range(_STEPS):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        at = above(middle)
+        if abs(at) <= 1e-3 * limit:
+            return middle
+        if at < 0:
+            low, at_low, at_high = middle, at, at_high / 2
+        else:
+            high, at_high, at_low = middle, at, at_low / 2
+    return middle
 
 
 def ece_debiased(
