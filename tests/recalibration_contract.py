@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -40,6 +41,16 @@ BAD = [
 def data_of(h: Distribution, y: pc.Outcomes, **parts) -> Data:
     """Material of a fit with equal weights and independent records."""
     return Data(h, y, np.ones(len(y)), np.arange(len(y)), **parts)
+
+
+def weighted_and_repeated(cls: type[Recalibrator], data: Data) -> tuple[Recalibrator, Recalibrator]:
+    """The map of records with whole-number weights, and of each as often as it weighs, copies being one unit."""
+    n = len(data)
+    weights = np.random.default_rng(0).integers(1, 3, n)
+    rows = np.repeat(np.arange(n), weights)
+    once = dataclasses.replace(data, weights=weights.astype(float), units=np.arange(n))
+    twice = dataclasses.replace(data.take(rows), weights=np.ones(len(rows)), units=rows)
+    return cls.fit(once), cls.fit(twice)
 
 
 def check_saved(fit: Recalibrator, folder: Path) -> None:

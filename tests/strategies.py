@@ -97,3 +97,17 @@ def items_and_view(draw: st.DrawFn, *, max_items: int = 5) -> tuple[int, Any]:
     """A number of items and a view of them."""
     m = draw(st.integers(2, max_items))
     return m, draw(st.sampled_from(all_views(m)))
+
+
+@st.composite
+def events_in_few_cells(draw: st.DrawFn, *, max_events: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) forecasts, outcomes and weights of events that crowd into a few cells of width 1/5040, ends included."""
+    cells = draw(
+        st.lists(st.sampled_from([0, 1, 2, 3, 1200, 2519, 2520, 2521, 4000, 5038, 5039]), min_size=1, max_size=5)
+    )
+    n = draw(st.integers(2, max_events))
+    which = np.array(draw(st.lists(st.sampled_from(cells), min_size=n, max_size=n)), dtype=np.float64)
+    inside = np.array(draw(st.lists(st.sampled_from([0.01, 0.25, 0.5, 0.6, 0.99]), min_size=n, max_size=n)))
+    y = np.array(draw(st.lists(st.sampled_from([0.0, 1.0, 1.0, 0.0, 0.5]), min_size=n, max_size=n)))
+    w = np.array(draw(st.lists(st.sampled_from([1.0, 1.0, 0.1, 7.0]), min_size=n, max_size=n)))
+    return (which + inside) / 5040, y, w

@@ -1,36 +1,19 @@
-"""Bad input never yields a number: each kind raises one clear error that says which file and where."""
+"""Every kind of bad record and bad file is refused with its place, or skipped and counted."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import os
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from prefcal import DataError, PrefcalError, UsageError
+from prefcal import DataError
 from prefcal.data.readers import read
+from score_records import GOOD, lines, long, parquet
 
-GOOD = {"scores": [0.5, 1.5, 2.5], "best": 1}
 PAIR = "scores_chosen,scores_rejected\n1.5,0.5\n"
-
-
-def lines(*rows):
-    return "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows).encode()
-
-
-def parquet(**columns):
-    out = io.BytesIO()
-    pq.write_table(pa.table(columns), out)
-    return out.getvalue()
-
-
-def long(*rows, names=("instance", "score", "rank")):
-    return ("\n".join(",".join(map(str, r)) for r in (names, *rows)) + "\n").encode()
 
 
 def bad_record(row, where="line 2", field="scores"):
@@ -187,6 +170,7 @@ RECORDS = {
     ),
 }
 
+
 FILES = {
     "empty": (b"", ["is empty"]),
     "white space": (b" \n\t\n" * 5000, ["white space"]),
@@ -277,251 +261,3 @@ def test_a_bad_file_is_refused_even_when_records_may_be_skipped(tmp_path, data, 
 
 def test_there_are_enough_kinds():
     assert len(RECORDS) + len(FILES) >= 45
-
-
-@pytest.mark.parametrize(
-    ("data", "part"),
-    [(b"\x1f\x8b" + b"garbage" * 10, "gzip"), (gzip.compress(lines(GOOD) * 50)[:-12], "gzip"), (b"\x1f\x8b", "gzip")],
-    ids=["garbage", "cut off", "two bytes"],
-)
-def test_damaged_gzip(tmp_path, data, part):
-    path = tmp_path / "input.json.gz"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=rf"input\.json\.gz: .*{part}"):
-        read(path)
-
-
-def test_missing_file_with_a_suggestion(tmp_path):
-    (tmp_path / "scores.jsonl").write_bytes(lines(GOOD))
-    with pytest.raises(DataError, match=r"scores\.json: no such file \(did you mean 'scores\.jsonl'\?\)"):
-        read(tmp_path / "scores.json")
-    with pytest.raises(DataError, match="no such file"):
-        read(tmp_path / "no/such/folder/scores.json")
-
-
-def test_directory(tmp_path):
-    with pytest.raises(DataError, match="is a directory"):
-        read(tmp_path)
-
-
-def test_impossible_path(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        read(str(tmp_path / "a\0b"))
-    with pytest.raises(DataError, match="cannot be read"):
-        read(str(tmp_path / ("x" * 5000)))
-
-
-def test_unreadable_file(tmp_path, monkeypatch):
-    path = tmp_path / "secret.json"
-    path.write_bytes(lines(GOOD))
-    path.chmod(0)
-    if os.access(path, os.R_OK):  # a superuser reads everything: let the system call fail instead
-        opened = type(path).open
-
-        def refuse(self, *args, **options):
-            if self.name == path.name:
-                raise PermissionError(13, "Permission denied")
-            return opened(self, *args, **options)
-
-        monkeypatch.setattr(type(path), "open", refuse)
-    with pytest.raises(DataError, match=r"secret\.json: cannot be read: Permission denied"):
-        read(path)
-
-
-def test_control_characters_and_markup_show_escaped(tmp_path):
-    path = tmp_path / "we\x1b[31mird\n.json"
-    path.write_bytes(lines({"scores": [1, "<script>\x1b[2J\u202e"], "best": 0, "\x07field": 1}))
-    with pytest.raises(DataError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.isprintable()
-    assert r"we\x1b[31mird\n.json" in message
-    assert r"<script>\x1b[2J\u202e" in message
-    path.write_bytes(lines({"\x1b[2J": 1}))
-    with pytest.raises(DataError) as caught:
-        read(path)
-    assert str(caught.value).isprintable()
-
-
-def test_long_values_are_cut_in_messages(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes(lines({"scores": [1, "x" * 10_000], "best": 0}))
-    with pytest.raises(DataError) as caught:
-        read(path)
-    assert len(str(caught.value)) < 400
-
-
-def test_skipping_everything_is_an_error(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(*[{"scores": [1, None], "best": 0}] * 3))
-    with pytest.raises(DataError, match=r"none of its 3 records can be used; the first problem: line 1.*null"):
-        read(path, on_error="skip")
-    path.write_bytes(lines("{bad", "{worse"))
-    with pytest.raises(DataError, match=r"a\.jsonl"):
-        read(path, on_error="skip")
-
-
-def test_skipped_records_are_counted_and_twenty_are_told(tmp_path):
-    rows = [{"scores": [1, 2, None] if i % 3 == 0 else [1, 2, i], "best": 0, "k": i} for i in range(90)]
-    rows.insert(5, '{"scores": [1')
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(*rows))
-    info = (got := read(path, on_error="skip")).info
-    assert (info.n_instances, info.n_skipped, len(info.skipped)) == (60, 31, 20)
-    assert got.fields["k"].tolist() == [i for i in range(90) if i % 3]
-    assert info.record()["n_skipped"] == 31
-
-
-def test_a_record_with_two_faults_is_counted_once(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(GOOD, {"scores": [None], "best": "x", "id": None}, GOOD))
-    with pytest.raises(DataError, match=r"line 1, field 'id'|line 2"):
-        read(path)
-    path.write_bytes(lines(GOOD, {"scores": [None], "best": "x"}, GOOD))
-    assert read(path, on_error="skip").info.n_skipped == 1
-
-
-def test_a_lost_row_of_a_long_file_cannot_be_skipped(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_bytes(long((1, 0.5, 1), (1, 1.5, 2), (2, 1), (2, 2, 2)))
-    for on_error in ("stop", "skip"):
-        with pytest.raises(DataError, match="line 4"):
-            read(path, on_error=on_error)
-
-
-def test_a_bad_row_takes_its_whole_instance_along(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_bytes(long((1, 0.5, 1), (2, 1, 1), (1, 1.5, 2), (2, "x", 2), (2, 3, 3), (3, 1, 2), (3, 2, 1)))
-    got = read(path, on_error="skip")
-    assert got.ids.tolist() == [1, 3]
-    assert got.scores.dense().tolist() == [[0.5, 1.5], [1.0, 2.0]]
-    assert got.info.n_skipped == 1
-
-
-def test_one_tied_record_among_others_is_fine(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines({"scores": [1, 1], "best": 0}, GOOD))
-    assert len(read(path)) == 2
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(json.dumps([GOOD, GOOD | {"best": 2}], indent=1).encode(), id="array"),
-        pytest.param(b'{"scores": [[1.5, 2], [3, 4]], "best": [0, 1], "model": "m"}', id="columns"),
-        pytest.param(json.dumps(GOOD).encode(), id="one line"),
-        pytest.param(parquet(scores=[[1.0, 2.0], [3.0, 1.0]], best=[0, 1]), id="parquet"),
-        pytest.param(gzip.compress(lines(GOOD, GOOD)), id="gzip"),
-    ],
-)
-def test_a_file_cut_anywhere_is_refused(tmp_path, data):
-    path = tmp_path / "input.json.gz"
-    path.write_bytes(data)
-    assert len(read(path)) >= 1
-    for end in range(len(data)):
-        path.write_bytes(data[:end])
-        for on_error in ("stop", "skip"):
-            with pytest.raises(DataError):
-                read(path, on_error=on_error)
-
-
-def test_json_lines_cut_anywhere_give_whole_records_or_an_error(tmp_path):
-    data = lines(*[GOOD | {"k": i} for i in range(3)])
-    path = tmp_path / "input.jsonl"
-    ends = {i + 1 for i, byte in enumerate(data) if byte == 10} | {i for i, byte in enumerate(data) if byte == 10}
-    for end in range(len(data)):
-        path.write_bytes(data[:end])
-        if end in ends:
-            assert read(path).fields["k"].tolist() == list(range(data[: end + 1].count(b"}")))
-        else:
-            with pytest.raises(DataError):
-                read(path)
-
-
-ODD = [
-    None,
-    True,
-    "",
-    "x",
-    [],
-    {},
-    [[]],
-    [None],
-    ["a"],
-    [[1]],
-    {"a": 1},
-    -1,
-    10**400,
-    float("nan"),
-    float("inf"),
-    1.5,
-]
-
-
-def mutations(value):
-    """The value with one part replaced by something odd or taken away, in every place."""
-    if isinstance(value, dict):
-        for key in value:
-            yield {k: v for k, v in value.items() if k != key}
-            yield from (value | {key: odd} for odd in ODD)
-            yield from (value | {key: inner} for inner in mutations(value[key]))
-    elif isinstance(value, list):
-        for i in range(len(value)):
-            yield value[:i] + value[i + 1 :]
-            yield from ([*value[:i], odd, *value[i + 1 :]] for odd in ODD)
-            yield from ([*value[:i], inner, *value[i + 1 :]] for inner in mutations(value[i]))
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [
-            {"scores": [1, 2], "best": 0, "id": "a", "g": "x"},
-            {"scores": [3, 2, 1], "best": [1, 2], "id": "b", "g": "y"},
-        ],
-        [{"scores": [1, 2, 3], "ranks": [1, None, 2]}, {"scores": [3, 2], "ranks": [1, 1]}],
-        [{"scores": [1, 2], "ratings": [0.5, 2]}, {"scores": [3, 2], "ratings": [1, None]}],
-        [{"scores": [1, 2], "chosen": 0, "rejected": [1]}],
-        [{"chosen": 1, "rejected": [0.5]}],
-        [{"instance": 1, "score": s, "rank": r, "id": r} for s, r in ((0.5, 1), (1.5, 2))],
-        [{"instance": 1, "score": s, "best": r} for s, r in ((0.5, True), (1.5, False))],
-        [{"problem": "p", "solution_reference": ["chosen", "x"], "score": [1.5, 2]}],
-        [{"problem": "p", "solution_reference": ["chosen", "x"], "score": [[0.5, 0.2], [0.3]]}],
-        [{"problem": "p", "solution_reference": ["x", "y"], "score": ["A", None], "chosen_position": ["A", "B"]}],
-        [{"scores": [[1], [2], [3]], "num_correct": 2, "id": "0", "subset": "s", "results": 1}],
-        [{"scores_chosen": 1.5, "scores_rejected": 0.5, "subset": "s", "id": 3, "results": 1}],
-        {
-            "scores_chosen": [1.5, 1],
-            "scores_rejected": [0.5, 2],
-            "subset": ["s", "t"],
-            "id": [3, 4],
-            "results": [1, 0],
-        },
-        [{"score_chosen": [1, 2], "score_rejected": [0, 1]}],
-        [{"chosen_reward": 1, "reject_reward": 0, "category_path": "a/b", "pair_uid": "u"}],
-        [{"label": 1, "results": [{"score_1": ["5", "stop"], "score_2": ["6", "stop"]}]}],
-        [{"idx": 0, "annotator1": 0, "annotator2": 1, "annotator3": 2, "cmp_key": "a_b"}],
-    ],
-    ids=lambda rows: "-".join(list(rows[0] if isinstance(rows, list) else rows)[:4]),
-)
-def test_nothing_but_clean_numbers_or_a_clear_error_ever_comes_out(tmp_path, rows):
-    path = tmp_path / "input.json"
-    aggregate = "prod" if isinstance(rows, list) and "[[" in json.dumps(rows) and "problem" in rows[0] else None
-    path.write_text(json.dumps(rows))
-    assert len(read(path, aggregate=aggregate)) >= 1
-    refused: list[PrefcalError] = []
-    for value in mutations(rows):
-        path.write_text(json.dumps(value))
-        for on_error in ("stop", "skip"):
-            try:
-                got = read(path, on_error=on_error, aggregate=aggregate)
-            except PrefcalError as error:
-                refused.append(error)
-                continue
-            assert got.scores is None or (np.isfinite(got.scores.values).all() and got.scores.sizes.min() >= 2)
-            assert got.outcomes.sizes.tolist() == got.sizes.tolist()
-            assert all(len(column) == len(got) for column in got.fields.values())
-            assert got.info.n_skipped == 0 or on_error == "skip"
-    assert refused
-    assert all(str(error).isprintable() for error in refused)
-    assert all(isinstance(error, UsageError) or path.name in str(error) for error in refused)

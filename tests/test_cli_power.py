@@ -88,3 +88,17 @@ def test_words_for_what_data_could_show():
     assert detectable_text(None, None) == ""
     text = detectable_text(Estimate(1.41), Estimate(0.0))
     assert text == "this data could only have shown a temperature above 1.4"
+
+
+def test_stated_pair_probabilities_are_a_population(capsys, tmp_path):
+    rng = np.random.default_rng(1)
+    first = rng.uniform(0.1, 0.9, 200)
+    rows = [{"pair_probs": [[0.5, p], [1 - p, 0.5]], "best": int(rng.random() > p)} for p in first.tolist()]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert main(["power", "--from", str(path), "--temperature", "2.5"]) == 0
+    assert "when the log-odds of the pairs should be divided by 2.50" in " ".join(capsys.readouterr().out.split())
+    rows = [{"pair_probs": np.full((3, 3), 0.5).tolist(), "ranks": [1, 2, 3]}] * 4
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert main(["power", "--from", str(path)]) == 2
+    assert "how the events of an instance depend on each other" in capsys.readouterr().err

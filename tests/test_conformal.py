@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import prefcal as pc
+from fabricated_forecasts import forecasts, noise
 from prefcal.errors import DataError, UsageError
 
 
@@ -196,3 +197,29 @@ def test_what_cannot_be_asked_is_refused():
     cross = pc.conformal_sets(h, y, method="cross", folds=3)
     with pytest.raises(UsageError, match="split"):
         cross.coverage_range()
+
+
+def test_cross_sets_need_no_kept_order_unless_they_are_about_pairs():
+    h, y = forecasts("Categorical"), noise()
+    sets = pc.conformal_sets(h, y, method="cross", folds=3, level=0.8)(h)
+    assert np.isfinite(sets.contains(y)).all()
+    with pytest.raises(pc.UsageError, match="keeps the order of candidates for partial-order"):
+        pc.conformal_sets(h, y, event="partial-order", method="cross", folds=3)
+
+
+@pytest.mark.parametrize("score", ["adaptive", "probability"])
+def test_single_candidates_change_no_other_set(score):
+    rng = np.random.default_rng(0)
+    lists = [rng.normal(size=4).tolist() for _ in range(80)]
+    ratings = [(np.array(s) + rng.gumbel(size=4)).tolist() for s in lists]
+    new = pc.PlackettLuce([rng.normal(size=4).tolist() for _ in range(20)] + [[0.0]])
+    found = []
+    for more in (0, 40):
+        h = pc.PlackettLuce(lists + [[1.0]] * more)
+        y = pc.Outcomes.from_ratings(ratings + [[1.0]] * more)
+        rule = pc.conformal_sets(h, y, level=0.7, score=score)
+        assert (rule.n, rule.n_unusable) == ({None: 80}, more)
+        found.append(rule(new).sizes)
+    np.testing.assert_array_equal(*found)
+    assert found[0][-1] == 1
+    assert found[0][:-1].mean() < 4

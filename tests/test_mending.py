@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
 
 import prefcal as pc
+from fabricated_forecasts import N, forecasts, noise
 from prefcal.cli import main
 from prefcal.errors import UsageError
+from prefcal.mending import RAW
+from prefcal.recalibration import METHODS
 from prefcal.recalibration.likelihood import observed_log_prob
+from prefcal.report.mending import findings_of, render_mending
 
 
 def world(seed=0, n=600, m=4, scale=3.0):
@@ -166,3 +172,44 @@ def test_mending_needs_a_method_that_fits():
     h, y = world(n=60)
     with pytest.raises(UsageError, match="vector-scaling"):
         pc.mend(h, y, "vector-scaling")
+
+
+def test_mending_names_the_method_of_each_fold_and_works_on_few_units():
+    h, y = forecasts("PlackettLuce"), noise()
+    found = pc.mend(h, y, items="exchangeable")
+    assert len(found.chosen) == 5
+    assert set(found.chosen) <= set(METHODS) - {"auto"}
+    few = pc.mend(h[:6], y[:6], folds=3, items="exchangeable")
+    assert len(few.chosen) == 3
+
+
+def test_mending_weighs_as_an_audit_does():
+    rng = np.random.default_rng(0)
+    h = pc.PlackettLuce([rng.normal(size=2 + i % 4).tolist() for i in range(N)])
+    y = pc.Outcomes.from_ratings([rng.normal(size=2 + i % 4).tolist() for i in range(N)])
+    found = pc.mend(h, y, "temperature", weights="instance", notions=["sub-2"]).before["sub-2"]
+    alone = pc.audit(h, y, weights="instance", notions=["sub-2"])["sub-2"]
+    assert (found.value, found.settings["weights"]) == (alone.value, "instance")
+    assert alone.value != pc.audit(h, y, notions=["sub-2"])["sub-2"].value
+
+
+def test_mending_pairwise_forecasts_is_valid_json():
+    found = pc.mend(forecasts("Pairwise"), noise(), notions=["sub-2"], folds=3)
+    assert json.loads(found.to_json())["same_top"] is None
+
+
+def test_mending_what_had_probability_0_says_so():
+    orders = np.array(list(itertools.permutations(range(3))))
+    rng = np.random.default_rng(0)
+    h = pc.Samples(orders[rng.integers(0, 6, size=(N, 2))])
+    found = pc.mend(h, noise(), "uniform", notions=["sub-2"], folds=3)
+    loss = found.log_loss
+    assert loss["before"].value == math.inf
+    assert math.isfinite(loss["after"].value)
+    assert loss["difference"].value == -math.inf
+    (said,) = [f for f in findings_of(found) if "log loss" in f.text.lower() and "infinity" in f.text]
+    assert said.severity == "good"
+    assert RAW in found.before.models[0]
+    assert "does not change detectably" not in said.title
+    json.loads(found.to_json())
+    assert render_mending(found)

@@ -86,6 +86,28 @@ def test_given_outcomes_say_what_is_seen():
     assert pairs.settings["events_per_instance"] == 1.0
 
 
+def test_other_distributions_are_populations_too():
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(2000, 2))
+    as_scores = pc.power(temperature=2.0, forecasts=pc.PlackettLuce(scores))
+    best_first = 1 / (1 + np.exp(scores[:, 1] - scores[:, 0]))
+    # Of two items all distributions are the same, and so is their temperature: only draws differ.
+    listed = pc.Categorical([[0, 1], [1, 0]], np.column_stack([best_first, 1 - best_first]))
+    gap = np.abs(scores[:, 0] - scores[:, 1])
+    mallows = pc.Mallows(np.argsort(np.argsort(-scores, axis=1), axis=1) + 1, np.exp(-gap))
+    for h, divided in ((listed, "log-probabilities"), (mallows, "theta")):
+        plan = pc.power(temperature=2.0, forecasts=h)
+        assert plan.n.value == pytest.approx(as_scores.n.value, rel=0.03)
+        assert plan.ece.value == pytest.approx(as_scores.ece.value, rel=1e-6)
+        assert divided in plan.settings["divided"]
+        assert divided in " ".join(render_power(plan).split())
+    pairs = pc.Pairwise(np.stack([[[0.5, p], [1 - p, 0.5]] for p in best_first]))
+    plan = pc.power(temperature=2.0, forecasts=pairs)  # no draws of outcomes: the audit uses one null law only
+    assert plan.n.value == pytest.approx(as_scores.n.value, rel=0.1)
+    with pytest.raises(pc.UsageError, match="Mixture forecasts have no temperature"):
+        pc.power(forecasts=pc.Mixture([listed, mallows], [0.5, 0.5]))
+
+
 def test_lists_of_unequal_length_with_single_items():
     rows = [[0.5], *([[0.0, 1.0], [0.3, -0.4, 2.0]] * 400)]
     h = pc.PlackettLuce(Ragged.from_rows(rows))
@@ -120,7 +142,7 @@ def test_out_of_reach_is_said():
         ({"n": 1}, "n must be"),
         ({"n": [10.5]}, "n must be"),
         ({"observed": "some"}, "ranks"),
-        ({"notion": "sub-3:confidence"}, "pairs, top choices"),
+        ({"m": 9, "items": "labelled"}, "1080 residual cells"),
         ({"notion": "full:canonical"}, "vector notion"),
         ({"notion": "top-1:confidence", "observed": "pairs"}, "no instance would have"),
         ({"forecasts": "x"}, "PlackettLuce"),

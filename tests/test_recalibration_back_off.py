@@ -17,7 +17,7 @@ from prefcal.recalibration.base import Context, Data
 from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
 from prefcal.recalibration.mixing import Terms
-from recalibration_contract import check_marginals, check_saved, data_of
+from recalibration_contract import check_marginals, check_saved, data_of, weighted_and_repeated
 
 ORDERS = np.array(list(itertools.permutations(range(4))))
 
@@ -182,10 +182,7 @@ def test_items_may_be_renamed():
 
 def test_row_order_and_weights():
     data = simulated(300, 6)
-    weights = np.random.default_rng(0).integers(1, 3, 300).astype(float)
-    rows = np.repeat(np.arange(300), weights.astype(int))
-    once = BackOff.fit(Data(data.h, data.y, weights, np.arange(300)))
-    twice = BackOff.fit(Data(data.h[rows], data.y[rows], np.ones(len(rows)), rows))
+    once, twice = weighted_and_repeated(BackOff, data)
     assert once.epsilon == pytest.approx(twice.epsilon, rel=1e-4)
     assert once.theta == pytest.approx(twice.theta, rel=1e-4)
     turned = BackOff.fit(data_of(data.h[::-1], data.y[::-1]))

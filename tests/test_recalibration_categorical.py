@@ -16,7 +16,7 @@ from prefcal.recalibration.base import Context, Data
 from prefcal.recalibration.categorical import VectorScaling
 from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
-from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of
+from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of, weighted_and_repeated
 
 ORDERS = np.array(list(itertools.permutations(range(4))))
 LEADS = 1.5 - np.argsort(ORDERS, axis=1)
@@ -202,10 +202,7 @@ def test_a_power_keeps_the_order_of_rankings_and_zeros(draw, power):
 
 def test_row_order_and_weights():
     data = simulated(200, 4)
-    weights = np.random.default_rng(0).integers(1, 3, 200).astype(float)
-    rows = np.repeat(np.arange(200), weights.astype(int))
-    once = VectorScaling.fit(Data(data.h, data.y, weights, np.arange(200)))
-    twice = VectorScaling.fit(Data(data.h[rows], data.y[rows], np.ones(len(rows)), rows))
+    once, twice = weighted_and_repeated(VectorScaling, data)
     np.testing.assert_allclose([once.power, *once.offsets], [twice.power, *twice.offsets], atol=1e-6)
     np.testing.assert_allclose(once.covariance, twice.covariance, rtol=1e-4, atol=1e-9)
 

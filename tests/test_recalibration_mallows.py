@@ -17,7 +17,7 @@ from prefcal.recalibration.base import Context, Data
 from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss
 from prefcal.recalibration.mallows import Dispersion
-from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of
+from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of, weighted_and_repeated
 
 
 def simulated(
@@ -168,10 +168,7 @@ def test_dispersions_that_say_nothing():
 
 def test_row_order_and_weights():
     data = simulated(200, 4)
-    weights = np.random.default_rng(0).integers(1, 3, 200).astype(float)
-    rows = np.repeat(np.arange(200), weights.astype(int))
-    once = Dispersion.fit(Data(data.h, data.y, weights, np.arange(200)))
-    twice = Dispersion.fit(Data(data.h[rows], data.y[rows], np.ones(len(rows)), rows))
+    once, twice = weighted_and_repeated(Dispersion, data)
     np.testing.assert_allclose([once.slope, once.intercept], [twice.slope, twice.intercept], atol=1e-6)
     np.testing.assert_allclose(once.covariance, twice.covariance, rtol=1e-4)
     assert Dispersion.fit(data.take(np.arange(200)[::-1])).slope == pytest.approx(

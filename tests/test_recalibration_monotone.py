@@ -17,7 +17,7 @@ from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
 from prefcal.recalibration.monotone import Monotone, kept_apart
 from prefcal.recalibration.temperature import Temperature
-from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of
+from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of, weighted_and_repeated
 
 
 def bend(s):
@@ -136,10 +136,7 @@ def test_the_item_likelihood_is_the_observed_one():
 
 def test_weights_and_row_order():
     data = simulated(200, 7)
-    weights = np.random.default_rng(0).integers(1, 3, 200).astype(float)
-    rows = np.repeat(np.arange(200), weights.astype(int))
-    once = Monotone.fit(Data(data.h, data.y, weights, np.arange(200)))
-    twice = Monotone.fit(Data(data.h[rows], data.y[rows], np.ones(len(rows)), rows))
+    once, twice = weighted_and_repeated(Monotone, data)
     turned = Monotone.fit(data_of(data.h[::-1], data.y[::-1]))
     np.testing.assert_allclose(once.line.temperature, twice.line.temperature, rtol=1e-6)
     np.testing.assert_allclose(turned.log_slopes, Monotone.fit(data).log_slopes, rtol=1e-6)

@@ -18,7 +18,7 @@ from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss
 from prefcal.recalibration.offsets import Offset, _ratio
 from prefcal.recalibration.temperature import Temperature
-from recalibration_contract import check_marginals, check_saved, data_of
+from recalibration_contract import check_marginals, check_saved, data_of, weighted_and_repeated
 
 
 def simulated(n: int, seed: int, *, m: int = 4, scale: float = 0.6, first: float = -0.5, best: bool = True) -> Data:
@@ -190,11 +190,7 @@ def test_scores_that_mislead_are_ignored_not_flipped():
 
 def test_row_order_weights_and_units():
     data = simulated(200, 4)
-    weights = np.random.default_rng(0).integers(1, 3, 200).astype(float)
-    rows = np.repeat(np.arange(200), weights.astype(int))
-    part = data.take(rows)
-    once = Offset.fit(Data(data.h, data.y, weights, np.arange(200), item_features=data.item_features))
-    twice = Offset.fit(Data(part.h, part.y, part.weights, rows, item_features=part.item_features))
+    once, twice = weighted_and_repeated(Offset, data)
     np.testing.assert_allclose([once.scale, *once.effects], [twice.scale, *twice.effects], rtol=0.02, atol=2e-3)
     np.testing.assert_allclose(np.sqrt(once.covariance[0]), np.sqrt(twice.covariance[0]), rtol=0.05)
     turned = Offset.fit(data.take(np.arange(200)[::-1]))

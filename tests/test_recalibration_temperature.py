@@ -16,7 +16,7 @@ import strategies
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
 from prefcal.recalibration.powers import listed_choices
 from prefcal.recalibration.scales import PRIOR_SPREAD
-from prefcal.recalibration.temperature import Temperature, sharpened
+from prefcal.recalibration.temperature import Temperature
 
 
 def drawn(n: int, m: int, seed: int, spread: float = 1.5) -> tuple[np.ndarray, pc.Outcomes]:
@@ -67,14 +67,14 @@ def test_it_maximises_the_penalised_likelihood(kind, how):
     h, y = forecast(kind, 2 * scores), seen_as(y, how)
 
     def loss(log_t: float) -> float:
-        log_p = observed_log_prob(sharpened(h, math.exp(-log_t)), y)
+        log_p = observed_log_prob(h.scaled(math.exp(-log_t)), y)
         return float(-np.nansum(log_p) + math.log1p((log_t / PRIOR_SPREAD) ** 2))
 
     best = minimize_scalar(loss, bounds=(-4, 4), method="bounded", options={"xatol": 1e-9}).x
     fit = pc.recalibrate(h, y, "temperature")
     assert isinstance(fit, Temperature)
     assert math.log(fit.temperature) == pytest.approx(best, abs=2e-5)
-    np.testing.assert_allclose(observed_log_prob(fit(h), y), observed_log_prob(sharpened(h, 1 / fit.temperature), y))
+    np.testing.assert_allclose(observed_log_prob(fit(h), y), observed_log_prob(h.scaled(1 / fit.temperature), y))
 
 
 @pytest.mark.parametrize("how", ["full", "best", "pair", "buckets"])

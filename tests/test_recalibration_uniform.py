@@ -17,9 +17,8 @@ from prefcal.recalibration.base import Context, Data
 from prefcal.recalibration.fitting import recalibrate
 from prefcal.recalibration.likelihood import mean_log_loss, observed_log_prob
 from prefcal.recalibration.persistence import load_recalibrator
-from prefcal.recalibration.temperature import sharpened
 from prefcal.recalibration.uniform import Uniform, WithUniform
-from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of
+from recalibration_contract import check_marginals, check_order_kept, check_saved, data_of, weighted_and_repeated
 
 
 def simulated(n: int, seed: int, *, epsilon: float = 0.1, temperature: float = 2.0, best: bool = False) -> Data:
@@ -100,7 +99,7 @@ def test_epsilon_maximises_the_penalised_likelihood(name):
     h = models(200, 3, 1)[name]
     y = pc.Outcomes.from_best(np.random.default_rng(3).integers(0, 3, 200), n_items=3)
     fit = Uniform.fit(data_of(h, y))
-    scaled = h if fit.line is None else sharpened(h, math.exp(fit.log_scale))
+    scaled = h if fit.line is None else h.scaled(math.exp(fit.log_scale))
     assert (fit.line is not None) == (name in ("PlackettLuce", "Categorical"))
     p = np.exp(observed_log_prob(scaled, y))
 
@@ -155,7 +154,7 @@ def test_pairwise_forecasts():
     out = fit(h)
     low, high = fit.estimates["temperature"].interval
     assert low < 1.0 < high
-    q = sharpened(h, math.exp(fit.log_scale)).probs[:, 0, 1]
+    q = h.scaled(math.exp(fit.log_scale)).probs[:, 0, 1]
     np.testing.assert_allclose(out.probs[:, 0, 1], (1 - fit.epsilon) * q + fit.epsilon / 2)
     assert fit.describe().startswith("Divides the log-odds of the pairs by")
     assert math.isfinite(mean_log_loss(out, y))
@@ -312,10 +311,7 @@ def test_a_saved_map_of_another_kind_of_forecasts_is_refused():
 
 def test_row_order_and_weights():
     data = simulated(300, 4)
-    weights = np.random.default_rng(0).integers(1, 3, 300).astype(float)
-    rows = np.repeat(np.arange(300), weights.astype(int))
-    once = Uniform.fit(Data(data.h, data.y, weights, np.arange(300)))
-    twice = Uniform.fit(Data(data.h[rows], data.y[rows], np.ones(len(rows)), rows))
+    once, twice = weighted_and_repeated(Uniform, data)
     assert once.epsilon == pytest.approx(twice.epsilon, rel=1e-4)
     np.testing.assert_allclose(once.covariance, twice.covariance, rtol=1e-2)
     assert Uniform.fit(data_of(data.h[::-1], data.y[::-1])).epsilon == pytest.approx(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import prefcal as pc
 from fabricated_audits import (
     ALL,
     HOSTILE,
@@ -215,3 +217,28 @@ def test_numbers_in_words():
     assert [short_count(n) for n in (485, 9999, 20_000, 4_500_000)] == ["485", "9999", "20k", "4.5M"]
     assert listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert clean("a\u202eb\ud800") == "a\\u202eb\\ud800"
+
+
+@pytest.mark.parametrize("sizes", [(2,), (3,), (7,), (2, 3, 5), (2, 12)])
+def test_a_model_that_orders_nothing_is_honest_but_says_little_in_every_notion(sizes):
+    rng = np.random.default_rng(0)
+    h = pc.PlackettLuce([[0.0] * sizes[i % len(sizes)] for i in range(2000)])
+    y = pc.Outcomes.from_ratings([rng.random(k).tolist() for k in h.sizes])
+    audit = pc.audit(h, y, items="exchangeable", notions=["sub-2", "top-1:confidence", "top-1"], model="coin")
+    little = [f for f in findings(audit) if f.title.startswith("coin is honest, but says little")]
+    assert {f.notion for f in little} == {"sub-2", "top-1:confidence", "top-1"}
+    assert all("Calibration is about honesty, not knowledge" in f.text for f in little)
+
+
+def test_a_model_that_is_always_right_is_not_said_to_say_little():
+    scores = np.tile([50.0, 0.0, -50.0], (200, 1))
+    y = pc.Outcomes.from_orders(np.tile([0, 1, 2], (200, 1)))
+    audit = pc.audit(pc.PlackettLuce(scores), y, items="exchangeable")
+    assert not [f for f in findings(audit) if "says little" in f.title]
+
+
+def test_a_model_that_is_certain_and_right_of_most_lists_is_not_said_to_say_little():
+    lists = [[50.0, 0.0, -50.0] if i % 3 else [0.0, 0.0] for i in range(300)]
+    y = pc.Outcomes.from_ratings([[3.0, 2.0, 1.0] if i % 3 else [2.0, 1.0] for i in range(300)])
+    audit = pc.audit(pc.PlackettLuce(lists), y, notions="top-1:confidence")
+    assert not [f for f in findings(audit) if "says little" in f.title]

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from prefcal.result import Result
 if TYPE_CHECKING:
     from prefcal.data.source import InputInfo
     from prefcal.grouping import Worst
+
+
+Backend = Literal["pyarrow", "pandas", "polars"]
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,7 +79,7 @@ class Audit:
         """The ``results`` of the JSON document (design 4.4): one entry for each estimator of each Result."""
         return [record for r in self.results for record in r.records()]
 
-    def frame(self, backend: Literal["pyarrow", "pandas", "polars"] = "pyarrow") -> Any:
+    def frame(self, backend: Backend = "pyarrow") -> Any:
         """The results as a table without curves, one row for each estimator."""
         rows = []
         for record in self.records():
@@ -84,18 +87,7 @@ class Audit:
             row["group"] = None if record["group"] is None else json.dumps(record["group"], default=str)
             row["low"], row["high"] = record["interval"] or (None, None)
             rows.append(row)
-        import pyarrow
-
-        table = pyarrow.Table.from_pylist(rows)
-        if backend == "pyarrow":
-            return table
-        if backend == "pandas":
-            return table.to_pandas()
-        if backend == "polars":
-            import polars
-
-            return polars.from_arrow(table)
-        raise UsageError.unknown("backend", backend, ("pyarrow", "pandas", "polars"))
+        return table_of(rows, backend)
 
     def document(self) -> dict[str, Any]:
         """The JSON document; ``created`` follows SOURCE_DATE_EPOCH where that is set."""
@@ -134,6 +126,22 @@ class Audit:
         if notion is None:
             notion = next(r.notion for r in self.results if r.curve)
         return plot_reliability(self.select(notion=notion, model=model), ax=ax)
+
+
+def table_of(rows: list[dict[str, Any]], backend: Backend) -> Any:
+    """Rows as a table of ``pyarrow``, ``pandas`` or ``polars``; UsageError for another backend."""
+    if backend not in get_args(Backend):
+        raise UsageError.unknown("backend", backend, get_args(Backend))
+    import pyarrow
+
+    table = pyarrow.Table.from_pylist(rows)
+    if backend == "pandas":
+        return table.to_pandas()
+    if backend == "polars":
+        import polars
+
+        return polars.from_arrow(table)
+    return table
 
 
 def write_files(texts: Mapping[str, str]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,25 +16,22 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError, require_number, require_whole
 from prefcal.estimators.binned import binned_error, metrics, reliability_curve
 from prefcal.estimators.cells import CellTable
-from prefcal.estimators.detectable import detectable
-from prefcal.estimators.events import Family, Items, Pairs, TopChoice, family_for
+from prefcal.estimators.detectable import AFFORDABLE, detectable
+from prefcal.estimators.events import Family, Items, Pairs, TopChoice, family_for, kind_of_items
 from prefcal.estimators.families import METHODS, Adjust, adjusted
 from prefcal.estimators.hpd import hpd_coverage
-from prefcal.estimators.inputs import Grouping, check_alignment, groupings, instance_weights, per_record
+from prefcal.estimators.inputs import Grouping, aligned, groupings
 from prefcal.estimators.kernel import kernel_error
-from prefcal.estimators.null import MONTE_CARLO_BUDGET, compare, normal_null
+from prefcal.estimators.null import MONTE_CARLO_BUDGET, NORMAL_NULL, compare, normal_null
 from prefcal.estimators.profile import profile
 from prefcal.estimators.rank_histogram import rank_histogram
 from prefcal.estimators.scalar import Tables, fill_tables, monte_carlo
 from prefcal.estimators.temperature import cross_fitted, temperature
+from prefcal.notions.asked import Asked
 from prefcal.notions.notion import Notion
 from prefcal.result import Estimate, Result, Verdict
 from prefcal.views import View
 
-if TYPE_CHECKING:
-    pass
-
-DEFAULT_NOTIONS = ("sub-2", "top-1:confidence")
 #: Error that is small enough to call a model calibrated: five points of probability, the usual gate for an ECE.
 TOLERANCE = 0.05
 ALPHA = 0.05
@@ -42,7 +39,6 @@ MONTE_CARLO_DRAWS = 999
 #: One number needs no more instances than this to be fitted well.
 TEMPERATURE_SAMPLE = 5_000
 _EXACT = "exact Monte Carlo, outcomes drawn from the forecasts"
-_NORMAL = "normal, cluster-robust covariance of residual sums"
 
 
 def audit(
@@ -132,10 +128,8 @@ def audit(
         raise UsageError(
             f"outcomes must be prefcal.Outcomes (Outcomes.from_ranks(ranks), ...), got {type(y).__name__}"
         )
-    default = notions is None
-    named = [notions] if isinstance(notions, str | Notion) else list(DEFAULT_NOTIONS if notions is None else notions)
-    asked = list({Notion.parse(n): (n if isinstance(n, str) else n.name, Notion.parse(n)) for n in named}.values())
-    if not asked:
+    asked = Asked.of(notions)
+    if not asked.names:
         raise UsageError("no notion to audit")
     if len(h) == 0 or len(y) == 0:
         raise DataError("no instances to audit")
@@ -148,38 +142,19 @@ def audit(
         raise UsageError.unknown("choice of estimators", str(estimators), ("all", "ece"))
     if adjust not in METHODS:
         raise UsageError.unknown("adjustment", str(adjust), METHODS)
-    n_forecasts = len(h)
-    h, unit = per_record(h, y, clusters)
-    check_alignment(h, y)
-    if items is None:
-        items = "labelled" if h.has_labels else "exchangeable"
-    if items not in ("labelled", "exchangeable"):
-        raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
+    h, weight, per_instance, unit = aligned(h, y, weights, clusters)
+    items = kind_of_items(items, h)
     by = groupings(groups, y, h)
-    weight, per_instance = instance_weights(weights, y, n_forecasts)
     run = _Run(
-        h,
-        y,
-        items,
-        by,
-        weight,
-        per_instance,
-        unit,
-        bins,
-        seed,
-        tolerance,
-        draws,
-        model,
-        adjust,
-        estimators == "all",
-        default,
-    )
-    scalar = [(name, n) for name, n in asked if n.is_scalar(h.n_items) or h.n_items < 2]
-    by_name: dict[str, list[Result]] = dict(run.scalar(scalar))
-    for name, notion in asked:
-        if name not in by_name and (name, notion) not in scalar:
-            by_name[name] = run.vector(name, notion)
-    return Audit([r for name, _ in asked for r in by_name.get(name, [])], warnings=run.warnings())
+        h, y, asked, items, by, weight, per_instance, unit, bins, seed, tolerance, draws, model, adjust,
+        everything=estimators == "all",
+    )  # fmt: skip
+    scalar = [notion for notion in asked.names if notion.is_scalar(h.n_items) or h.n_items < 2]
+    found = dict(run.scalar(scalar))
+    for notion in asked.names:
+        if notion not in scalar:
+            found[notion] = run.vector(notion)
+    return Audit([r for notion in asked.names for r in found.get(notion, [])], warnings=run.warnings())
 
 
 @dataclasses.dataclass(slots=True)
@@ -188,6 +163,7 @@ class _Run:
 
     h: Distribution
     y: Outcomes
+    asked: Asked
     items: Items
     groupings: list[Grouping]
     weights: FloatArray
@@ -198,15 +174,14 @@ class _Run:
     tolerance: float
     draws: int
     model: str
-    adjust: Adjust = "holm"
-    everything: bool = True
-    default: bool = False
+    adjust: Adjust
+    everything: bool
     notes: list[str] = dataclasses.field(default_factory=list)
 
-    def scalar(self, asked: Sequence[tuple[str, Notion]]) -> Iterable[tuple[str, list[Result]]]:
+    def scalar(self, notions: Iterable[Notion]) -> Iterable[tuple[Notion, list[Result]]]:
         """Results of scalar notions, from cell tables."""
-        asked, families = self._families(asked)
-        if not asked:
+        families = self._families(notions)
+        if not families:
             return
         shared: dict[str, Any] = {
             "bins": self.bins,
@@ -214,54 +189,50 @@ class _Run:
             "weights": self.weights,
             "per_instance": self.per_instance,
         }
-        tables = fill_tables(self.h, self.y, families, clusters=self.clusters, seed=self.seed, **shared)
-        idle = [i for i, t in enumerate(tables) if t.overall.n_events == 0]
-        for i in idle:
-            why = f"{asked[i][0]}: no instance has a usable event: {tables[i].family.unusable}"
-            if not self.default or len(idle) == len(tables):
-                raise DataError(why)
-            self._leave_out(why)
-        asked = [a for i, a in enumerate(asked) if i not in idle]
-        tables = [t for i, t in enumerate(tables) if i not in idle]
+        filled = fill_tables(
+            self.h, self.y, list(families.values()), clusters=self.clusters, seed=self.seed, **shared
+        )
+        judged = self._with_events(dict(zip(families, filled, strict=True)))
+        tables = list(judged.values())
         exact = [i for i, t in enumerate(tables) if self._affordable(t)]
         rng = np.random.default_rng([self.seed, 0])
         chosen = [tables[i] for i in exact]
         simulated = monte_carlo(self.h, self.y, chosen, draws=self.draws, rng=rng, **shared) if exact else []
         laws = dict(zip(exact, simulated, strict=True))
-        for i, ((name, notion), t) in enumerate(zip(asked, tables, strict=True)):
+        for i, (notion, t) in enumerate(judged.items()):
             overall, by_group = laws.get(i, (None, {}))
-            whole = self._result(name, notion, t, t.overall, overall, None)
-            results = [whole]
+            results = [self._result(notion, t, t.overall, overall, None)]
             for g in self.groupings:
                 part = []
                 for j, table in enumerate(t.groups[g.field]):
                     if table.n_events:
                         simulated_here = by_group[g.field][j] if by_group else None
-                        part.append(self._result(name, notion, t, table, simulated_here, (g, j)))
+                        part.append(self._result(notion, t, table, simulated_here, (g, j)))
                     else:
                         where = f"{self.model}: group {g.field}={g.levels[j]!s}"
-                        self.notes.append(f"{where} is left out of {name}: {t.family.unusable}")
+                        self.notes.append(f"{where} is left out of {self.asked.names[notion]}: {t.family.unusable}")
                 results += _adjusted(part, self.adjust)
-            yield name, results
+            yield notion, results
 
-    def _families(self, asked: Sequence[tuple[str, Notion]]) -> tuple[Sequence[tuple[str, Notion]], list[Family]]:
+    def _families(self, notions: Iterable[Notion]) -> dict[Notion, Family]:
         """The families of events, less those of default notions that the forecasts do not state."""
-        kept: list[tuple[str, Notion]] = []
-        families: list[Family] = []
-        for name, notion in asked:
+        families = {}
+        for notion in notions:
             try:
-                families.append(family_for(notion, self.items, self.h, ties_equal=self.y.ties == "equal"))
+                families[notion] = family_for(notion, self.items, self.h, ties_equal=self.y.ties == "equal")
             except UsageError as error:
-                if not self.default or (name == asked[-1][0] and not kept):
-                    raise
-                self._leave_out(str(error))
-                continue
-            kept.append((name, notion))
-        return kept, families
+                self.asked.leave_out(error)
+        return families
 
-    def _leave_out(self, why: str) -> None:
-        """Say that a notion that nobody named is not judged."""
-        self.notes.append(f"{self.model}: left out of the default notions: {why}")
+    def _with_events(self, tables: dict[Notion, Tables]) -> dict[Notion, Tables]:
+        """The tables that hold events, less those of default notions about which the outcomes say nothing."""
+        idle = {notion: t for notion, t in tables.items() if t.overall.n_events == 0}
+        for notion, t in idle.items():
+            error = DataError(f"{self.asked.names[notion]}: no instance has a usable event: {t.family.unusable}")
+            if len(idle) == len(tables):
+                raise error
+            self.asked.leave_out(error)
+        return {notion: t for notion, t in tables.items() if notion not in idle}
 
     def _affordable(self, t: Tables) -> bool:
         """Exact Monte Carlo needs rankings to draw, independent instances, and a bounded amount of work."""
@@ -269,7 +240,7 @@ class _Run:
         return self.h.has_rankings and self.clusters is None and events * self.draws <= MONTE_CARLO_BUDGET
 
     def _result(
-        self, name: str, notion: Notion, t: Tables, table: CellTable, simulated: FloatArray | None,
+        self, notion: Notion, t: Tables, table: CellTable, simulated: FloatArray | None,
         group: tuple[Grouping, int] | None,
     ) -> Result:  # fmt: skip
         rng = np.random.default_rng([self.seed, 2])
@@ -285,7 +256,7 @@ class _Run:
             "tolerance": tolerance,
             "seed": self.seed,
             "weights": "instance" if self.per_instance else "event",
-            "null": "normal, cluster-robust covariance of residual sums" if simulated is None else _EXACT,
+            "null": NORMAL_NULL if simulated is None else _EXACT,
             "draws": law.draws,
             "interval": f"inverted parametric bootstrap, cluster-robust normal noise ({error.draws} draws)",
             "members": table.members,
@@ -312,19 +283,15 @@ class _Run:
             )  # fmt: skip
         if isinstance(self.h, PlackettLuce) and isinstance(t.family, Pairs | TopChoice) and table.n_instances > 1:
             numbers |= self._temperature(t.family, rows, table.bins)
-        # Other families would take longer than the whole audit.
-        if (
-            self.everything and group is None and table.n_instances > 1
-            and isinstance(self.h, PlackettLuce) and isinstance(t.family, Pairs | TopChoice)
-        ):  # fmt: skip
+        if self.everything and group is None and table.n_instances > 1:
             numbers |= detectable(
                 self.h, self.y, t.family, table, weights=self.weights, per_instance=self.per_instance,
-                clusters=self.clusters, exact=simulated is not None, seed=self.seed,
+                clusters=self.clusters, exact=simulated is not None, seed=self.seed, most=AFFORDABLE,
             )  # fmt: skip
         verdict = _verdict(interval, max(law.p_value, robust.p_value), tolerance)
         return Result(
-            model=self.model, notion=name, items=self.items, group=label, estimator="ece", value=error.value,
-            null_mean=law.mean, debiased=error.debiased, interval=interval, p_value=law.p_value,
+            model=self.model, notion=self.asked.names[notion], items=self.items, group=label, estimator="ece",
+            value=error.value, null_mean=law.mean, debiased=error.debiased, interval=interval, p_value=law.p_value,
             p_adjusted=law.p_value, verdict=verdict, n_events=table.n_events, n_instances=table.n_instances,
             coverage=coverage, metrics=numbers, settings=settings, curve=reliability_curve(table),
         )  # fmt: skip
@@ -359,21 +326,20 @@ class _Run:
             )
         return out
 
-    def vector(self, name: str, notion: Notion) -> list[Result]:
+    def vector(self, notion: Notion) -> list[Result]:
         """Results of a vector notion, from the kernel estimate."""
-        whole = self._kernel(name, notion, None)
-        results = [whole]
+        results = [self._kernel(notion, None)]
         for g in self.groupings:
             part = []
             for level in range(len(g.levels)):
                 try:
-                    part.append(self._kernel(name, notion, (g, level)))
+                    part.append(self._kernel(notion, (g, level)))
                 except DataError as error:
                     self.notes.append(f"{self.model}: group {g.field}={g.levels[level]!s} is left out: {error}")
             results += _adjusted(part, self.adjust)
         return results
 
-    def _kernel(self, name: str, notion: Notion, group: tuple[Grouping, int] | None) -> Result:
+    def _kernel(self, notion: Notion, group: tuple[Grouping, int] | None) -> Result:
         rows = slice(None) if group is None else group[0].codes == group[1]
         clusters = None if self.clusters is None else self.clusters[rows]
         error = kernel_error(
@@ -391,7 +357,7 @@ class _Run:
             coverage[f"the outcome of {notion.view.name} is not known from what was observed"] = total - used
         settings = {"tolerance": self.tolerance**2, "seed": self.seed, **error.settings()}
         return Result(
-            model=self.model, notion=name, items=self.items,
+            model=self.model, notion=self.asked.names[notion], items=self.items,
             group=None if group is None else {group[0].field: group[0].levels[group[1]]},
             estimator="skce", value=error.value, null_mean=error.null.mean, debiased=error.value,
             interval=error.interval, p_value=error.null.p_value, p_adjusted=error.null.p_value,
@@ -417,7 +383,7 @@ class _Run:
 
     def warnings(self) -> list[str]:
         """What a reader should know before the numbers."""
-        out = list(self.notes)
+        out = [*(f"{self.model}: {why}" for why in self.asked.left_out), *self.notes]
         if isinstance(self.h, PlackettLuce):
             scores = self.h.scores
             blocks = (scores.block(rows, size) for rows, size in scores.blocks())

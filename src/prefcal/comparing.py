@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import prefcal
-from prefcal.audited import write_files
-from prefcal.auditing import ALPHA, DEFAULT_NOTIONS
+from prefcal.audited import Backend, table_of, write_files
+from prefcal.auditing import ALPHA
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.binned import Z95, ece_debiased
 from prefcal.estimators.cells import contrasts
-from prefcal.estimators.events import Items, family_for, log_loss
+from prefcal.estimators.events import Items, family_for, kind_of_items, log_loss
 from prefcal.estimators.families import adjusted
-from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
+from prefcal.estimators.inputs import aligned
 from prefcal.estimators.noise import event_variance, steady_scale
-from prefcal.estimators.scalar import look
+from prefcal.estimators.scalar import events_by_block
+from prefcal.notions.asked import Asked
 from prefcal.notions.notion import Notion
-from prefcal.result import Interval
+from prefcal.result import Interval, plain
 
 if TYPE_CHECKING:
     from prefcal.data.source import InputInfo
@@ -132,8 +133,8 @@ class Comparison:
             "inputs": [i.record() for i in self.inputs],
             "settings": self.settings,
             "n_instances": self.n_instances,
-            "standings": [_finite(dataclasses.asdict(s)) for s in self.standings],
-            "differences": [_finite(dataclasses.asdict(d)) for d in self.differences],
+            "standings": [plain(s) for s in self.standings],
+            "differences": [plain(d) for d in self.differences],
             "warnings": self.warnings,
         }
 
@@ -148,7 +149,7 @@ class Comparison:
         self,
         what: Literal["standings", "differences"] = "standings",
         *,
-        backend: Literal["pyarrow", "pandas", "polars"] = "pyarrow",
+        backend: Backend = "pyarrow",
     ) -> Any:
         """The standings or the differences as a table; intervals are columns ``low`` and ``high``."""
         if what not in ("standings", "differences"):
@@ -160,18 +161,7 @@ class Comparison:
             if "ranks" in row:
                 row["rank_low"], row["rank_high"] = row.pop("ranks")
             rows.append(row)
-        import pyarrow
-
-        table = pyarrow.Table.from_pylist(rows)
-        if backend == "pyarrow":
-            return table
-        if backend == "pandas":
-            return table.to_pandas()
-        if backend == "polars":
-            import polars
-
-            return polars.from_arrow(table)
-        raise UsageError.unknown("backend", backend, ("pyarrow", "pandas", "polars"))
+        return table_of(rows, backend)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the self-contained HTML page."""
@@ -227,21 +217,15 @@ def compare(
         raise UsageError(f"a comparison needs at least two models, got {len(models)}")
     require_whole("bins", bins, 1)
     require_whole("seed", seed, 0)
-    default = notions is None
-    named = [notions] if isinstance(notions, str | Notion) else list(DEFAULT_NOTIONS if notions is None else notions)
-    warnings: list[str] = []
+    asked = Asked.of(notions)
     standings: list[Standing] = []
     differences: list[Difference] = []
     n_instances = {}
-    for text in named:
-        notion = Notion.parse(text)
-        name = text if isinstance(text, str) else notion.name
+    for notion, name in asked.names.items():
         try:
             gathered = _of_all(models, y, notion, name, items, weights, clusters, bins)
         except (DataError, UsageError) as error:
-            if not default or (name == named[-1] and not standings):
-                raise
-            warnings.append(f"left out of the default notions: {error}")
+            asked.leave_out(error)
             continue
         n_instances[name] = len(gathered[0].sums)
         found = _estimates(gathered, np.random.default_rng([seed, 6]))
@@ -253,7 +237,7 @@ def compare(
         "bins": bins, "seed": seed, "weights": _weighting(weights), "adjust": "holm", "alpha": ALPHA,
         "clusters": clusters is not None,
     }  # fmt: skip
-    return Comparison(standings, differences, n_instances, warnings=warnings, settings=settings)
+    return Comparison(standings, differences, n_instances, warnings=asked.left_out, settings=settings)
 
 
 def _of_all(
@@ -303,12 +287,8 @@ def _gather(
 ) -> _Gathered:
     if not notion.is_scalar(h.n_items):
         raise UsageError(f"{notion.name} is a vector notion: models are compared in scalar notions")
-    n_forecasts = len(h)
-    h, codes = per_record(h, y, clusters)
-    check_alignment(h, y)
-    weight, per_instance = instance_weights(weights, y, n_forecasts)
-    kind: Items = items or ("labelled" if h.has_labels else "exchangeable")
-    family = family_for(notion, kind, h, ties_equal=y.ties == "equal")
+    h, weight, per_instance, codes = aligned(h, y, weights, clusters)
+    family = family_for(notion, kind_of_items(items, h), h, ties_equal=y.ties == "equal")
     unit = np.arange(len(y)) if codes is None else codes
     n, size = int(unit.max()) + 1, family.n_members * bins
     if n * size > 1 << 27:
@@ -316,18 +296,11 @@ def _gather(
     sums, residuals, owned = np.zeros((n, 4)), np.zeros((n, size)), np.zeros((n, family.n_members))
     none = np.empty(0, dtype=np.intp)
     events = [(none, none, np.empty(0), np.empty(0), np.empty(0))]
-    for block in h.blocks():
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(len(y))[block.rows]
-        forecast, happened, event_weight, cells = look(
-            family, block, aligned_ranks(y, block), weight[rows], per_instance, bins
-        )
-        known = ~np.isnan(happened)
-        w, cell = event_weight[known], cells[known]
-        at = np.broadcast_to(unit[rows][:, None], known.shape)[known]
-        p, outcome = forecast.p[known], happened[known]
-        loss = log_loss(outcome, forecast.log_p[known], forecast.log_q[known])
+    for seen in events_by_block(h, y, family, weights=weight, per_instance=per_instance, bins=bins):
+        forecast, at, cell = seen.forecast, seen.of(unit), seen.cell[seen.known]
+        columns = (seen.weight, seen.happened, forecast.p, forecast.log_p, forecast.log_q)
+        w, outcome, p, log_p, log_q = (c[seen.known] for c in columns)
+        loss = log_loss(outcome, log_p, log_q)
         for column, values in enumerate((w, w * outcome, w * (outcome - p) ** 2, w * loss)):
             np.add.at(sums[:, column], at, values)
         np.add.at(residuals, (at, cell), w * (outcome - p))
@@ -421,14 +394,3 @@ def _standings(
             )
         )
     return sorted(out, key=lambda s: (s.value if ESTIMATORS[estimator] else -s.value, s.model))
-
-
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """Non-finite numbers become null: JSON has none."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return [plain(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {key: plain(value) for key, value in record.items()}

@@ -23,13 +23,13 @@ from prefcal.distributions.base import Distribution
 from prefcal.distributions.stacked import stack
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
-from prefcal.estimators.events import Items
+from prefcal.estimators.events import Items, kind_of_items
 from prefcal.notions.notion import Notion
 from prefcal.recalibration.auto import Auto
 from prefcal.recalibration.base import METHODS, Recalibrator
 from prefcal.recalibration.fitting import fitted, prepare, recalibrate, unit_folds
 from prefcal.recalibration.likelihood import observed_log_prob
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 RAW, MENDED = "raw", "recalibrated"
 
@@ -79,7 +79,7 @@ class Mending:
             "folds": self.folds,
             "seed": self.seed,
             "methods_of_folds": list(self.chosen),
-            "log_loss": {name: _estimate(e) for name, e in self.log_loss.items()},
+            "log_loss": plain(self.log_loss),
             "same_top": None if math.isnan(self.same_top) else self.same_top,
             "before": self.before.records(),
             "after": self.after.records(),
@@ -173,7 +173,7 @@ def mend(
 
     one_each = len(np.unique(data.units)) == len(data)
     common: dict[str, Any] = {
-        "items": items or ("labelled" if h.has_labels else "exchangeable"),
+        "items": kind_of_items(items, h),
         # Shares within an instance cannot be told from records of several; then the records' own weights stand in.
         "weights": "instance" if isinstance(weights, str) and (data.weights == 1.0).all() else data.weights,
         "clusters": None if one_each else data.units, "bins": bins, "seed": seed,
@@ -241,11 +241,3 @@ def _same_top(raw: Distribution, mended: Distribution) -> float:
         logs = h.top_log_probs()
         sets.append(logs >= logs.max(axis=1, keepdims=True) - 1e-12)
     return float((sets[0] & sets[1]).any(axis=1).mean())
-
-
-def _estimate(e: Estimate) -> dict[str, Any]:
-    return {
-        "value": e.value if math.isfinite(e.value) else None,
-        "interval": None if e.interval is None else list(e.interval),
-        "note": e.note,
-    }

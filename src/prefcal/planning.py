@@ -17,12 +17,15 @@ from prefcal.audited import write_files
 from prefcal.auditing import ALPHA, MONTE_CARLO_DRAWS
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import Ragged
+from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
+from prefcal.distributions.staged import StagedPlackettLuce
 from prefcal.errors import DataError, UsageError, require_number
-from prefcal.estimators.detectable import Rejections, ResidualLaw, TemperedTruth, crossing, rejections
 from prefcal.estimators.events import Items, family_for
 from prefcal.estimators.inputs import check_alignment, per_record
 from prefcal.estimators.null import MONTE_CARLO_BUDGET
+from prefcal.estimators.rejections import Rejections, RepeatedTest, crossing
+from prefcal.estimators.tempered import ResidualLaw, TemperedTruth
 from prefcal.notions.notion import Notion
 from prefcal.result import Estimate, Interval
 
@@ -110,7 +113,7 @@ def power(
     ece: float | None = None,
     spread: float = 1.0,
     observed: Observed | None = None,
-    forecasts: PlackettLuce | None = None,
+    forecasts: Distribution | None = None,
     outcomes: Outcomes | None = None,
     items: Items = "exchangeable",
     bins: int = 15,
@@ -118,7 +121,7 @@ def power(
     target: float = 0.8,
     seed: int = 0,
 ) -> Plan:
-    """Plan an audit: the instances it takes to reject calibration when the scores' temperature is wrong.
+    """Plan an audit: the instances it takes to reject calibration when the forecasts' temperature is wrong.
 
     Parameters
     ----------
@@ -128,17 +131,18 @@ def power(
         Items of an instance, and the standard deviation of their normal log-utilities: the population of
         forecasts, unless ``forecasts`` is given.
     notion
-        What will be audited: a scalar notion of pairs, top choices, or rankwise.
+        What will be audited: a scalar notion of at most ``CELL_LIMIT`` members x bins.
     temperature
-        The error to detect: the truth has the scores divided by it. Above 1 the model is over-confident. Default
-        1.25 (or what ``ece`` says).
+        The error to detect: the truth is ``forecasts.scaled(1 / temperature)``, so scores (or what else ``tempered``
+        names) divided by it. Above 1 the model is over-confident. Default 1.25 (or what ``ece`` says).
     ece
         Instead of ``temperature``: the population's binned error to detect, of an over-confident model.
     observed
         What each instance lets one see: ``ranks`` (the whole ranking), ``best`` (the best item), ``pairs`` (the order
         of two items drawn at random). Default ``ranks``, or what ``outcomes`` show.
     forecasts, outcomes
-        Plackett-Luce forecasts that stand for the population, and observations like those to come.
+        Forecasts that stand for the population, of any distribution with a temperature, and observations like those
+        to come.
     items, bins
         As in :func:`prefcal.audit`.
     alpha, target
@@ -154,7 +158,7 @@ def power(
     ------
     UsageError, DataError
         For settings outside their range, notions without a law here (see
-        :class:`~prefcal.estimators.detectable.TemperedTruth`), or forecasts without a usable event.
+        :class:`~prefcal.estimators.tempered.TemperedTruth`), or forecasts without a usable event.
 
     Notes
     -----
@@ -202,6 +206,7 @@ def power(
     settings = {
         "notion": name, "items": items, "m": list(population.sizes), "observed": population.observed,
         "population": "the given forecasts" if forecasts is not None else f"normal log-utilities, spread {spread:g}",
+        "divided": "the scores" if forecasts is None else forecasts.tempered,
         "bins": bins, "alpha": alpha, "target": target, "seed": seed, "replicates": REPLICATES,
         "events_per_instance": runs[0].events, "test": "binned error; exact and cluster-robust null law must reject",
     }  # fmt: skip
@@ -212,19 +217,19 @@ class _Population:
     """Where forecasts and outcomes of a planned data set come from."""
 
     def __init__(
-        self, m: int, spread: float, observed: Observed | None, forecasts: PlackettLuce | None,
+        self, m: int, spread: float, observed: Observed | None, forecasts: Distribution | None,
         outcomes: Outcomes | None, notion: Notion, items: Items, bins: int,
     ) -> None:  # fmt: skip
         self.m, self.spread, self.notion, self.items, self.bins = m, spread, notion, items, bins
-        if forecasts is not None and not isinstance(forecasts, PlackettLuce):
-            raise UsageError(f"forecasts must be PlackettLuce(scores), got {type(forecasts).__name__}")
+        if forecasts is not None and not isinstance(forecasts, Distribution):
+            raise UsageError(
+                f"forecasts must be a distribution, PlackettLuce(scores), got {type(forecasts).__name__}"
+            )
         if outcomes is not None and (forecasts is None or observed is not None):
             raise UsageError("outcomes go with forecasts, and instead of observed")
         if forecasts is not None and outcomes is not None:
-            aligned, _ = per_record(forecasts, outcomes, None)
-            check_alignment(aligned, outcomes)
-            assert isinstance(aligned, PlackettLuce)
-            forecasts = aligned
+            forecasts, _ = per_record(forecasts, outcomes, None)
+            check_alignment(forecasts, outcomes)
         self.h, self.y = forecasts, outcomes
         self.observed: str = "as in the outcomes given" if outcomes is not None else observed or "ranks"
         if not notion.is_scalar(m if forecasts is None else forecasts.n_items):
@@ -238,7 +243,7 @@ class _Population:
     def draw(self, rng: np.random.Generator) -> TemperedTruth:
         """A sample of the population, looked at by the notion."""
         if self.h is None:
-            h = PlackettLuce(rng.normal(scale=self.spread, size=(self.drawn, self.m)))
+            h: Distribution = PlackettLuce(rng.normal(scale=self.spread, size=(self.drawn, self.m)))
             rows = np.arange(self.drawn)
         else:
             n = len(self.h)
@@ -254,19 +259,21 @@ class _Population:
         return model
 
 
-def _seen(h: PlackettLuce, observed: str, rng: np.random.Generator) -> Outcomes:
+def _seen(h: Distribution, observed: str, rng: np.random.Generator) -> Outcomes:
     """Outcomes of which only the shape counts: what each instance lets one see."""
-    place = np.arange(len(h.scores.values)) - np.repeat(h.scores.offsets[:-1], h.sizes)
+    sizes = h.sizes
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+    place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
     ranks = (place + 1).astype(np.float64)
     if observed == "best":
         ranks = np.where(place == 0, 1.0, 2.0)
     elif observed == "pairs":
-        key = rng.random(len(place)) + np.repeat(np.arange(len(h)), h.sizes)
+        key = rng.random(len(place)) + np.repeat(np.arange(len(h)), sizes)
         chosen = np.empty(len(place))
         chosen[np.argsort(key, kind="stable")] = place  # a random order within each instance
         ranks = np.where(chosen < 2, chosen + 1.0, np.nan)
-    ragged = Ragged(ranks, h.scores.offsets, h.scores.columns, h.scores.n_columns)
-    return Outcomes(ragged, "unknown", np.arange(len(h), dtype=np.intp))
+    columns = h.scores.columns if isinstance(h, PlackettLuce | StagedPlackettLuce) else None
+    return Outcomes(Ragged(ranks, offsets, columns, h.n_items), "unknown", np.arange(len(h), dtype=np.intp))
 
 
 class _Run:
@@ -282,15 +289,17 @@ class _Run:
         # The share of instances that have an event: n counts all of them.
         self.share = model.n / population.drawn
         self.null, self.truth = model.law(1.0, rng), model.law(temperature, rng)
-        self.events = float(sum(part.known.sum() for part in model.parts)) / population.drawn
+        self.events = model.n_events / population.drawn
+        self.simulable = population.h is None or population.h.has_rankings
         self.alpha, self.seed = alpha, seed.spawn(1)[0]
 
     def rejections(self, n: float) -> Rejections:
         """How often calibration is rejected with ``n`` instances."""
-        return rejections(
-            self.truth, self.null, instances=max(n * self.share, 2.0), rng=np.random.default_rng(self.seed),
-            alpha=self.alpha, exact=n * self.events * MONTE_CARLO_DRAWS <= MONTE_CARLO_BUDGET,
+        test = RepeatedTest(
+            self.null, instances=max(n * self.share, 2.0), rng=np.random.default_rng(self.seed), alpha=self.alpha,
+            exact=self.simulable and n * self.events * MONTE_CARLO_DRAWS <= MONTE_CARLO_BUDGET,
         )  # fmt: skip
+        return test.rejections(self.truth)
 
     def instances(self, target: float) -> float | None:
         """The number of instances at which power reaches ``target``; None beyond ``MOST``."""

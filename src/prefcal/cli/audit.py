@@ -200,14 +200,14 @@ def say(text: str) -> None:
 
 
 def named_files(options: argparse.Namespace, lists: list[list[str]]) -> list[tuple[str, str]]:
-    """(name, path) of every model, in the order given; paths that options of ``lists`` swallowed go back to them."""
+    """(name, path) of every model (:func:`_named`), in the order given; paths that ``lists`` swallowed go back."""
     paths = list(options.paths)
     for values in lists:
         paths += [v for v in values if _is_path(v)]
         values[:] = [v for v in values if not _is_path(v)]
     paths += [v for v in options.model if "=" not in v]
     options.model[:] = [v for v in options.model if "=" in v]
-    models = [(model_name(p), p) for p in paths]
+    models = [_named(p) for p in paths]
     for pair in options.model:
         name, _, path = pair.partition("=")
         if not name or not path:
@@ -223,6 +223,14 @@ def named_files(options: argparse.Namespace, lists: list[list[str]]) -> list[tup
             "name them with --model NAME=PATH"
         )
     return models
+
+
+def _named(text: str) -> tuple[str, str]:
+    """(name, path) of ``PATH`` or ``NAME=PATH``; a file whose own name holds a ``=`` is a path."""
+    name, _, path = text.partition("=")
+    if name and path and os.sep not in name and not Path(text).exists():
+        return name, path
+    return model_name(text), text
 
 
 def _is_path(text: str) -> bool:

@@ -235,7 +235,7 @@ def _power(commands: Any) -> None:
 
 
 def _files(parser: argparse.ArgumentParser, *, one: bool = False) -> None:
-    text = "the score file, of one model" if one else "score files, one model each"
+    text = "the score file, of one model" if one else "score files, one model each; NAME=PATH names the model"
     parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
     parser.add_argument(
         "--model", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="a file with its model's name"

@@ -9,7 +9,6 @@ from prefcal.audited import write_files
 from prefcal.cli.audit import check_targets, distribution, read_file, say
 from prefcal.cli.progress import Progress
 from prefcal.data.readers.reading import model_name
-from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import UsageError
 from prefcal.planning import Plan, power
 
@@ -50,8 +49,6 @@ def _plan(options: argparse.Namespace, progress: Progress) -> Plan:
         raise UsageError("--candidates and --spread describe a made-up population: leave them out with --from")
     file = read_file(options.source, model_name(options.source), options, progress)
     h = distribution(file)
-    if not isinstance(h, PlackettLuce):
-        raise UsageError(f"{options.source}: power needs scores, and this file states probabilities of pairs")
     with progress.task("simulating"):
         plan = power(
             options.n,

@@ -12,10 +12,10 @@ import numpy as np
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray
 from prefcal.decisions.choices import Choice, Choices, gather
-from prefcal.decisions.uncertainty import Statistic, flipped, optimism, plain, proportion
+from prefcal.decisions.uncertainty import Statistic, flipped, optimism, proportion
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError, require_numbers, require_whole
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 PROMISES = (0.01, 0.02, 0.05, 0.10, 0.20)
 _COVERAGES = tuple(k / 20 for k in range(1, 21))

@@ -15,13 +15,13 @@ import numpy as np
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.decisions.subsets import expected_claims, expected_hits
-from prefcal.decisions.uncertainty import Statistic, mean_of, optimism, plain, proportion
+from prefcal.decisions.uncertainty import Statistic, mean_of, optimism, proportion
 from prefcal.distributions.base import Block, Distribution, chunks
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.distributions.stagewise import StageWise, first_probs
 from prefcal.errors import DataError, UsageError, require_numbers
-from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
-from prefcal.result import Estimate
+from prefcal.estimators.inputs import aligned, aligned_ranks
+from prefcal.result import Estimate, plain
 from prefcal.views import View
 
 _SETS_ITEMS = 16  # items up to which a stage-wise model's best of every subset is summed over all of them
@@ -130,10 +130,7 @@ def measure(
     """:func:`best_of_n`, and its numbers as statistics by name."""
     if not h.has_rankings:
         raise UsageError("pairwise probabilities do not say which of several candidates is best")
-    n_forecasts = len(h)
-    h, codes = per_record(h, y, clusters)
-    check_alignment(h, y)
-    weight, _ = instance_weights(weights, y, n_forecasts)
+    h, weight, _, codes = aligned(h, y, weights, clusters)
     known, complete = _usable(h, y)
     known &= (weight > 0) & (h.sizes >= 2)
     if not known.any():

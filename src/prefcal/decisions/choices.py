@@ -14,8 +14,8 @@ from prefcal.decisions.uncertainty import Statistic, mean_of
 from prefcal.distributions.base import Distribution
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.events import Family, Pairs, TopChoice
-from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record, rounded
-from prefcal.estimators.scalar import look
+from prefcal.estimators.inputs import aligned, rounded
+from prefcal.estimators.scalar import events_by_block
 
 Choice = Literal["best", "pair"]
 CHOICES: tuple[Choice, ...] = ("best", "pair")
@@ -144,26 +144,17 @@ def _collect(h: Distribution, y: Outcomes, family: Family, weights: Any, cluster
         raise UsageError(
             "pairwise probabilities do not say which of several candidates is best; ask for choice='pair'"
         )
-    n_forecasts = len(h)
-    h, codes = per_record(h, y, clusters)
-    check_alignment(h, y)
-    weight, per_instance = instance_weights(weights, y, n_forecasts)
+    h, weight, per_instance, codes = aligned(h, y, weights, clusters)
     unit = np.arange(len(y)) if codes is None else codes
     slots = max(1, h.n_items * (h.n_items - 1) // 2)
     parts: list[_Events] = []
-    for block in h.blocks():
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(len(y))[block.rows]
-        forecast, happened, event_weight, _ = look(
-            family, block, aligned_ranks(y, block), weight[rows], per_instance, 1
-        )
-        known = ~np.isnan(happened)
+    for seen in events_by_block(h, y, family, weights=weight, per_instance=per_instance):
+        known = seen.known
         at, slot = np.nonzero(known)
-        row = rows[at]
+        row = seen.rows[at]
         # Rounded: claims that are equal but for the order of summation must be equal.
-        log_risk = rounded(forecast.log_q[known])
-        parts.append(_Events(row * slots + slot, log_risk, happened[known], event_weight[known], unit[row], row))
+        log_risk = rounded(seen.forecast.log_q[known])
+        parts.append(_Events(row * slots + slot, log_risk, seen.happened[known], seen.weight[known], unit[row], row))
     if not parts:
         raise DataError("no instance has two or more candidates: there is nothing to decide")
     joined = _Events(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -12,9 +12,10 @@ import numpy as np
 from prefcal.data.outcomes import Outcomes
 from prefcal.decisions.abstention import Accepted, accept
 from prefcal.decisions.choices import Choices, gather
-from prefcal.decisions.uncertainty import Statistic, plain
+from prefcal.decisions.uncertainty import Statistic
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError, require_numbers
+from prefcal.result import plain
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FRACTIONS = tuple(k / 10 for k in range(1, 11))

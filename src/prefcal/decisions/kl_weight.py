@@ -10,14 +10,13 @@ import numpy as np
 
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
-from prefcal.decisions.uncertainty import plain
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError, require_number
 from prefcal.estimators.binned import Z95
-from prefcal.estimators.inputs import check_alignment, instance_weights, per_record
+from prefcal.estimators.inputs import aligned
 from prefcal.estimators.temperature import temperature
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 _THIRDS = ("narrow", "middle", "wide")
 _DIGITS = 12
@@ -102,12 +101,9 @@ def kl_weight(
     require_number("beta", beta)
     if beta <= 0:
         raise UsageError(f"beta must be a finite number > 0, got {beta!r}")
-    n_forecasts = len(h)
-    spread_source, codes = per_record(h, y, clusters)
-    assert isinstance(spread_source, PlackettLuce)
-    h = spread_source
-    check_alignment(h, y)
-    weight, per_instance = instance_weights(weights, y, n_forecasts)
+    by_record, weight, per_instance, codes = aligned(h, y, weights, clusters)
+    assert isinstance(by_record, PlackettLuce)
+    h = by_record
     units = np.arange(len(y), dtype=np.intp) if codes is None else codes
     if not _any_pair(y):
         raise DataError("no pair of candidates has a known order")

@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
-from prefcal.decisions.uncertainty import plain
 from prefcal.decisions.worlds import World, log_softmax, sigmoid
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.temperature import temperature
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 _EXACT = "exact: an expectation over finitely many prompts and answers"
 

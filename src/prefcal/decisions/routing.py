@@ -11,11 +11,11 @@ import numpy as np
 
 from prefcal.data.outcomes import Outcomes
 from prefcal.decisions.choices import Choice, Choices, gather
-from prefcal.decisions.uncertainty import Statistic, optimism, plain, proportion
+from prefcal.decisions.uncertainty import Statistic, optimism, proportion
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError, require_numbers, require_whole
 from prefcal.estimators.binned import Z95
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 COSTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 #: Random halvings behind the regret.

@@ -17,11 +17,11 @@ from prefcal.decisions.filtering import measure as measure_filtering
 from prefcal.decisions.kl_weight import KLWeight, kl_weight
 from prefcal.decisions.routing import COSTS, Routing
 from prefcal.decisions.routing import measure as measure_routing
-from prefcal.decisions.uncertainty import Statistic, plain
+from prefcal.decisions.uncertainty import Statistic
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError, require_whole
-from prefcal.result import Estimate
+from prefcal.result import Estimate, plain
 
 
 @dataclass(frozen=True, slots=True)

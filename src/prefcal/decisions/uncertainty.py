@@ -7,10 +7,8 @@ differences follow from these alone, without random numbers.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -114,19 +112,3 @@ def flipped(estimate: Estimate) -> Estimate:
     if estimate.interval is not None:
         interval = (1 - estimate.interval[1], 1 - estimate.interval[0])
     return Estimate(1 - estimate.value, interval, estimate.note)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and numpy numbers as plain data for JSON; numbers that are not finite become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        if isinstance(value, Estimate):
-            interval = None if value.interval is None else [plain(v) for v in value.interval]
-            return {"value": plain(value.value), "interval": interval, "note": value.note}
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

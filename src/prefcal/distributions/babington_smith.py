@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.ragged import FloatArray, IntArray
-from prefcal.distributions.base import check_orders, chunks
-from prefcal.distributions.pairwise import check_pair_probs
+from prefcal.distributions.base import check_factor, check_orders, chunks
+from prefcal.distributions.pairwise import check_pair_probs, scaled_pair_probs
 from prefcal.distributions.stagewise import StageWise, after, remaining
 from prefcal.errors import DataError, UsageError
 
@@ -55,6 +55,8 @@ class BabingtonSmith(StageWise):
     [[[0.8, 0.2]]]
     """
 
+    tempered: ClassVar[str] = "the log-odds of the comparisons"
+
     def __init__(self, probs: Any) -> None:
         array = check_pair_probs(probs)
         m = array.shape[1]
@@ -98,6 +100,10 @@ class BabingtonSmith(StageWise):
     def __getitem__(self, index: Any) -> BabingtonSmith:
         part = self.probs[index]
         return self._wrap(part if part.ndim == 3 else part[None])
+
+    def scaled(self, factor: float) -> BabingtonSmith:
+        """See :meth:`Distribution.scaled`: every ranking's probability to the power ``factor``, renormalised."""
+        return self._wrap(scaled_pair_probs(self.probs, check_factor(factor)))
 
     def _log_pairs(self) -> FloatArray:
         """(m, m, n) log probabilities, 0 on the diagonal."""

@@ -76,6 +76,9 @@ class Distribution(ABC):
     #: Whether full rankings have probabilities (False for pairwise probabilities alone).
     has_rankings: ClassVar[bool] = True
 
+    #: What a temperature divides (:meth:`scaled`), in words; empty where the forecasts have none.
+    tempered: ClassVar[str] = ""
+
     @property
     @abstractmethod
     def n_items(self) -> int:
@@ -102,6 +105,16 @@ class Distribution(ABC):
     def has_labels(self) -> bool:
         """Whether item j is the same item in every instance; False for lists of unequal length."""
         return True
+
+    def scaled(self, factor: float) -> Distribution:
+        """Bolder (above 1) or more timid forecasts: what ``tempered`` names, multiplied by ``factor`` >= 0.
+
+        A temperature is 1 / factor. Factor 1 changes nothing (but listed probabilities are renormalised), and two
+        factors in a row multiply. What is certain, or impossible, stays so.
+
+        Raises UsageError where the forecasts have no such scale, and for factors that are not finite and >= 0.
+        """
+        raise UsageError(f"{type(self).__name__} has no temperature: no one number makes it bolder or more timid")
 
     @abstractmethod
     def log_prob(self, orders: npt.ArrayLike) -> FloatArray:
@@ -209,6 +222,22 @@ def as_generator(rng: np.random.Generator | int | None, what: str) -> np.random.
     if rng is None or isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
         raise UsageError(f"{what} needs rng, a numpy Generator or a seed >= 0, got {rng!r}")
     return np.random.default_rng(int(rng))
+
+
+def check_factor(factor: float) -> float:
+    """Check what :meth:`Distribution.scaled` multiplies by."""
+    if not (math.isfinite(factor) and factor >= 0):
+        raise UsageError(f"factor must be a finite number >= 0, got {factor!r}")
+    return float(factor)
+
+
+def powers(log_probs: FloatArray, factor: float) -> FloatArray:
+    """(n, r) probabilities proportional to exp(factor * log_probs); rows sum to 1, what is impossible stays so."""
+    with np.errstate(invalid="ignore"):
+        logs = np.where(np.isneginf(log_probs), -np.inf, factor * log_probs)
+    p = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares: FloatArray = p / p.sum(axis=1, keepdims=True)
+    return shares
 
 
 def check_size(size: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,12 @@ from prefcal.distributions.base import (
     MARGINAL_LIMIT,
     Distribution,
     as_generator,
+    check_factor,
     check_orders,
     check_pairs,
     check_size,
     chunks,
+    powers,
 )
 from prefcal.errors import DataError
 from prefcal.views import View
@@ -48,6 +50,8 @@ class Categorical(Distribution):
     >>> h.marginal("top-1").probs.tolist()
     [[[0.75, 0.0, 0.25]]]
     """
+
+    tempered: ClassVar[str] = "the log-probabilities of the rankings"
 
     def __init__(self, orders: Any, probs: Any) -> None:
         table = as_array(orders, "orders", 2)
@@ -102,6 +106,11 @@ class Categorical(Distribution):
 
     def __getitem__(self, index: Any) -> Categorical:
         return self._wrap(self.orders, np.atleast_2d(self.probs[index]))
+
+    def scaled(self, factor: float) -> Categorical:
+        """See :meth:`Distribution.scaled`: probabilities to the power ``factor``, renormalised; 0 stays 0."""
+        with np.errstate(divide="ignore"):
+            return self._wrap(self.orders, powers(np.log(self.probs), check_factor(factor)))
 
     def log_prob(self, orders: npt.ArrayLike) -> FloatArray:
         """See :meth:`Distribution.log_prob`; O((n + r) m log(n + r))."""

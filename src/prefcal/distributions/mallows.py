@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from prefcal.data.ragged import FloatArray, IntArray, as_array
 from prefcal.distributions.base import (
     Distribution,
     as_generator,
+    check_factor,
     check_orders,
     check_pairs,
     check_size,
@@ -59,6 +60,8 @@ class Mallows(Distribution):
     [0.333, 0.667]
     """
 
+    tempered: ClassVar[str] = "theta = -log(dispersion)"
+
     def __init__(self, centers: Any, dispersion: Any) -> None:
         ranks = _array_1_or_2(centers, "centers")
         m = ranks.shape[1]
@@ -101,6 +104,11 @@ class Mallows(Distribution):
 
     def __getitem__(self, index: Any) -> Mallows:
         return self._wrap(np.atleast_2d(self.places[index]), np.atleast_1d(self.dispersion[index]))
+
+    def scaled(self, factor: float) -> Mallows:
+        """See :meth:`Distribution.scaled`: phi ** factor, every probability to that power; phi = 0 stays 0."""
+        factor = check_factor(factor)
+        return self._wrap(self.places, np.where(self.dispersion > 0, self.dispersion**factor, 0.0))
 
     def log_prob(self, orders: npt.ArrayLike) -> FloatArray:
         """See :meth:`Distribution.log_prob`; O(m^2) an instance."""

@@ -8,15 +8,40 @@ import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.ragged import FloatArray, as_array
-from prefcal.distributions.base import Distribution, check_pairs
+from prefcal.distributions.base import Distribution, check_factor, check_pairs
 from prefcal.errors import DataError, UsageError
 from prefcal.views import View
 
 # How far P(a before b) + P(b before a) may be from 1.
 COMPLEMENT_TOLERANCE = 1e-6
+_MOST_ODDS = 700.0  # exp of it is a normal float
 
 
-class Pairwise(Distribution):
+class Unranked(Distribution):
+    """Numbers that need not belong to any distribution over rankings; questions about whole rankings are refused."""
+
+    has_rankings: ClassVar[bool] = False
+    #: Why such a question has no answer, and what does.
+    refusal: ClassVar[str]
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise UsageError: ``what`` does not follow from what is stated."""
+        raise UsageError(f"{what}: {self.refusal}")
+
+    def log_prob(self, orders: npt.ArrayLike) -> NoReturn:
+        """Raise UsageError: no probabilities of full rankings are stated."""
+        self.refuse("log_prob")
+
+    def sample(self, size: int, rng: np.random.Generator | int) -> NoReturn:
+        """Raise UsageError: there is no distribution over rankings to draw from."""
+        self.refuse("sample")
+
+    def mode(self) -> NoReturn:
+        """Raise UsageError: there is no most probable ranking."""
+        self.refuse("mode")
+
+
+class Pairwise(Unranked):
     """The probability of each pair's order, and nothing more.
 
     Pairwise probabilities (one binary classifier a pair, an LLM judge) need not belong to any distribution over
@@ -40,7 +65,11 @@ class Pairwise(Distribution):
     [[[0.75, 0.25]]]
     """
 
-    has_rankings: ClassVar[bool] = False
+    refusal: ClassVar[str] = (
+        "pairwise probabilities do not determine a distribution over rankings, only sub-2 can be asked; "
+        "BabingtonSmith(probs) or PlackettLuce(scores) give a full distribution"
+    )
+    tempered: ClassVar[str] = "the log-odds of the pairs"
 
     def __init__(self, probs: Any) -> None:
         self.probs = check_pair_probs(probs)
@@ -63,6 +92,10 @@ class Pairwise(Distribution):
         part = self.probs[index]
         return self._wrap(part if part.ndim == 3 else part[None])
 
+    def scaled(self, factor: float) -> Pairwise:
+        """See :meth:`Distribution.scaled`; pairs that are not stated stay so."""
+        return self._wrap(scaled_pair_probs(self.probs, check_factor(factor)))
+
     def _probs(
         self, view: View, rng: np.random.Generator | int | None, n_samples: int
     ) -> tuple[FloatArray, FloatArray | None]:
@@ -70,7 +103,7 @@ class Pairwise(Distribution):
         m = self.n_items
         if view.kind != "sub" or view.k != 2:
             if m > 2 or view.kind not in ("full", "sub"):
-                _refuse(f"view {view.name}")
+                self.refuse(f"view {view.name}")
             view = View("sub", 2)
         pairs = view.outcomes(m)
         return self.probs[:, pairs[..., 0], pairs[..., 1]], None
@@ -81,28 +114,22 @@ class Pairwise(Distribution):
         with np.errstate(divide="ignore"):
             return np.log(self.probs[:, a, b]) - np.log(self.probs[:, b, a])
 
-    def log_prob(self, orders: npt.ArrayLike) -> NoReturn:
-        """Raise UsageError: pairwise probabilities give none to full rankings."""
-        _refuse("log_prob")
-
-    def sample(self, size: int, rng: np.random.Generator | int) -> NoReturn:
-        """Raise UsageError: there is no distribution over rankings to draw from."""
-        _refuse("sample")
-
-    def mode(self) -> NoReturn:
-        """Raise UsageError: there is no most probable ranking."""
-        _refuse("mode")
-
     def top_log_probs(self) -> NoReturn:
         """Raise UsageError: who is best of more than two does not follow from pairs."""
-        _refuse("top_log_probs")
+        self.refuse("top_log_probs")
 
 
-def _refuse(what: str) -> NoReturn:
-    raise UsageError(
-        f"{what}: pairwise probabilities do not determine a distribution over rankings, only sub-2 can be asked; "
-        "BabingtonSmith(probs) or PlackettLuce(scores) give a full distribution"
-    )
+def scaled_pair_probs(probs: FloatArray, factor: FloatArray | float) -> FloatArray:
+    """(n, m, m) pairwise probabilities with their log-odds multiplied by a number, or by one for each instance.
+
+    Certain ones stay certain, and others do not become so: their log-odds stay within +-700.
+    """
+    by = np.asarray(factor, dtype=np.float64).reshape(-1, 1, 1)
+    with np.errstate(divide="ignore"):
+        odds = np.log(probs) - np.log(probs.transpose(0, 2, 1))
+    with np.errstate(over="ignore"):
+        finite = np.clip(np.where(np.isinf(odds), 0.0, odds) * by, -_MOST_ODDS, _MOST_ODDS)
+        return np.asarray(1.0 / (1.0 + np.exp(-np.where(np.isinf(odds), odds, finite))))
 
 
 def check_pair_probs(probs: Any) -> FloatArray:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.ragged import BLOCK_ELEMENTS, FloatArray, IntArray, Ragged, as_ragged
-from prefcal.distributions.base import Block, as_generator, check_orders, check_pairs, check_size, chunks
+from prefcal.distributions.base import (
+    Block,
+    as_generator,
+    check_factor,
+    check_orders,
+    check_pairs,
+    check_size,
+    chunks,
+)
 from prefcal.distributions.race import position_race, race_cost, topset_race
 from prefcal.distributions.stagewise import StageWise, prefix_probs, remaining
 from prefcal.errors import DataError, UsageError
@@ -18,6 +25,8 @@ from prefcal.views import View, combination_index
 
 # Beyond this size a score plus noise loses digits of the noise, so draws compare the rounding errors as well.
 _EXACT_SUM_ABOVE = 1e6
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 # One number of the recursion over subsets (gathered) takes as long as about eight of the integrals (streamed).
 _RECURSION_WEIGHT = 8
@@ -64,6 +73,8 @@ class PlackettLuce(StageWise):
     [[0, 1, 2], [0, 1, -1]]
     """
 
+    tempered: ClassVar[str] = "the scores"
+
     def __init__(self, scores: Any) -> None:
         ragged = as_ragged(scores, "scores", drop_nan=True)
         if len(ragged) == 0:
@@ -108,14 +119,25 @@ class PlackettLuce(StageWise):
         return self._wrap(self.scores.take(index))
 
     def scaled(self, factor: float) -> PlackettLuce:
-        """The model with all scores multiplied by ``factor`` >= 0: 1 / temperature."""
-        if not (math.isfinite(factor) and factor >= 0):
-            raise UsageError(f"factor must be a finite number >= 0, got {factor!r}")
+        """The model with all scores multiplied by ``factor`` >= 0: 1 / temperature.
+
+        Scores that would leave the range of floats are put near its end, in their order: two that differ there
+        differ by over 1e280 nats, and the better one comes first for certain.
+        """
+        factor = check_factor(factor)
         with np.errstate(over="ignore"):
             values = self.scores.values * factor
         if not np.isfinite(values).all():
-            raise UsageError(f"factor {factor!r} makes scores infinite")
+            values = self._saturated(values)
         return self._wrap(self.scores.with_values(values))
+
+    def _saturated(self, values: FloatArray) -> FloatArray:
+        """Finite numbers in the order of the scores: beyond half the largest float they are spread evenly."""
+        far = np.flatnonzero(np.abs(values) > 0.5 * _LARGEST)
+        sizes, place = np.unique(np.abs(self.scores.values[far]), return_inverse=True)
+        out = values.copy()
+        out[far] = np.sign(values[far]) * (0.5 * _LARGEST) * (1.0 + (place + 1) / len(sizes))
+        return out
 
     def blocks(self, elements: int = BLOCK_ELEMENTS) -> Iterator[Block]:
         """See :meth:`Distribution.blocks`; parts without gaps, by number of items."""

@@ -111,6 +111,9 @@ class Stacked(Distribution):
             self._part[rows], self._place[rows] = i, np.arange(len(rows))
         self.has_rankings = all(dist.has_rankings for _, dist in self.parts)  # type: ignore[misc]
 
+        words = [dist.tempered for _, dist in self.parts]
+        self.tempered = "; ".join(dict.fromkeys(words)) if all(words) else ""  # type: ignore[misc]
+
     @property
     def n_items(self) -> int:
         """Number of items of the part that has most."""
@@ -151,6 +154,10 @@ class Stacked(Distribution):
         for (rows, _), v in zip(self.parts, values, strict=True):
             out[rows, ..., : v.shape[-1]] = v
         return out
+
+    def scaled(self, factor: float) -> Stacked:
+        """See :meth:`Distribution.scaled`; every part by the same factor."""
+        return Stacked([(rows, dist.scaled(factor)) for rows, dist in self.parts])
 
     def log_prob(self, orders: npt.ArrayLike) -> FloatArray:
         """See :meth:`Distribution.log_prob`."""

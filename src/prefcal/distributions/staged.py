@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,8 @@ class StagedPlackettLuce(StageWise):
     [[[0.506, 0.307, 0.186]]]
     """
 
+    tempered: ClassVar[str] = "the scores"
+
     def __init__(self, scores: Any, scales: Sequence[float] | FloatArray) -> None:
         self.scores: Ragged = PlackettLuce(scores).scores
         array = np.asarray(scales, dtype=np.float64)
@@ -107,6 +109,10 @@ class StagedPlackettLuce(StageWise):
 
     def __getitem__(self, index: Any) -> StagedPlackettLuce:
         return self._wrap(self.scores.take(index), self.scales)
+
+    def scaled(self, factor: float) -> StagedPlackettLuce:
+        """See :meth:`PlackettLuce.scaled`; the scales of the stages stay."""
+        return self._wrap(PlackettLuce._wrap(self.scores).scaled(factor).scores, self.scales)
 
     def blocks(self, elements: int = BLOCK_ELEMENTS) -> Iterator[Block]:
         """See :meth:`Distribution.blocks`; parts without gaps, by number of items."""

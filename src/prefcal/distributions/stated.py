@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.ragged import FloatArray, IntArray, Ragged, as_array
-from prefcal.distributions.base import Distribution
-from prefcal.distributions.pairwise import Pairwise
+from prefcal.distributions.base import powers
+from prefcal.distributions.pairwise import Pairwise, Unranked
 from prefcal.distributions.stacked import Stacked
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError
 from prefcal.views import View
 
 # How far the probabilities to be best may be from summing to 1 (and, of two items, from the pair's).
 SUM_TOLERANCE = 1e-6
 
 
-class PairsAndBest(Distribution):
+class PairsAndBest(Unranked):
     """The probability of each pair's order and of each item to be the best, and nothing more.
 
     What is written of forecasts that no scores express. It answers ``sub-2`` and ``top-1``; every other question
@@ -43,7 +43,11 @@ class PairsAndBest(Distribution):
     [[[0.75, 0.25]]]
     """
 
-    has_rankings: ClassVar[bool] = False
+    refusal: ClassVar[str] = (
+        "probabilities of pairs and of the best item do not determine a distribution over rankings; only sub-2 and "
+        "top-1 can be asked"
+    )
+    tempered: ClassVar[str] = "the log-odds of the pairs, and the log-probabilities to be best"
 
     def __init__(self, probs: Any, best: Any) -> None:
         self.pairs = Pairwise(probs)
@@ -80,6 +84,13 @@ class PairsAndBest(Distribution):
         part.pairs, part.best = self.pairs[index], self.best[index].reshape(-1, self.n_items)
         return part
 
+    def scaled(self, factor: float) -> PairsAndBest:
+        """See :meth:`Distribution.scaled`; of two items both say the same."""
+        out = object.__new__(PairsAndBest)
+        with np.errstate(divide="ignore"):
+            out.pairs, out.best = self.pairs.scaled(factor), powers(np.log(self.best), factor)
+        return out
+
     def _probs(
         self, view: View, rng: np.random.Generator | int | None, n_samples: int
     ) -> tuple[FloatArray, FloatArray | None]:
@@ -87,7 +98,7 @@ class PairsAndBest(Distribution):
             return self.best[:, None, :], None
         if view == View("sub", 2) or self.n_items == 2:
             return self.pairs._probs(view, rng, n_samples)
-        _refuse(f"view {view.name}")
+        self.refuse(f"view {view.name}")
 
     def pair_log_odds(self, first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
         """See :meth:`Pairwise.pair_log_odds`."""
@@ -97,25 +108,6 @@ class PairsAndBest(Distribution):
         """See :meth:`Distribution.top_log_probs`."""
         with np.errstate(divide="ignore"):
             return np.log(self.best)
-
-    def log_prob(self, orders: npt.ArrayLike) -> NoReturn:
-        """Raise UsageError: no probabilities of full rankings are stated."""
-        _refuse("log_prob")
-
-    def sample(self, size: int, rng: np.random.Generator | int) -> NoReturn:
-        """Raise UsageError: there is no distribution over rankings to draw from."""
-        _refuse("sample")
-
-    def mode(self) -> NoReturn:
-        """Raise UsageError: there is no most probable ranking."""
-        _refuse("mode")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise UsageError(
-        f"{what}: probabilities of pairs and of the best item do not determine a distribution over rankings; only "
-        "sub-2 and top-1 can be asked"
-    )
 
 
 def from_stated(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefcal.data.ragged import FloatArray
-from prefcal.estimators.cells import MOMENTS, CellTable, contrasts
+from prefcal.estimators.cells import MOMENTS, SUMS, CellTable, contrasts
 from prefcal.result import CurvePoint, Estimate, Interval
 
 Z95 = 1.959963984540054
@@ -195,7 +195,7 @@ def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
     Intervals of the observed frequency are Wilson intervals at the effective sample size that the cluster-robust
     variance of the bin implies; null bands are binomial, around the mean forecast.
     """
-    moments = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
+    pooled = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
     centred = table.variances(centred=True).reshape(table.members, table.bins)
     null = table.variances(centred=False).reshape(table.members, table.bins)
     # Members share instances: the variance of a pooled sum is bounded by fully dependent members.
@@ -203,7 +203,7 @@ def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
     null_sd = np.sqrt(null).sum(axis=0) if table.members > 1 else np.sqrt(null[0])
     points = []
     for b in range(table.bins):
-        n, w, wp, wy = moments[0, b], moments[1, b], moments[2, b], moments[3, b]
+        n, w, wp, wy = pooled[:4, b]
         if n == 0 or w == 0:
             continue
         forecast, outcome = wp / w, wy / w
@@ -254,19 +254,18 @@ def metrics(table: CellTable) -> dict[str, Estimate]:
     The Brier parts satisfy brier = calibration - resolution + uncertainty + within exactly; ``within`` is what
     varies inside bins (Stephenson, Coelho & Jolliffe 2008), with members pooled.
     """
-    w = table.sums[0]
-    out: dict[str, Estimate] = {}
-    for name, index in (("accuracy", 1), ("mean_forecast", 2), ("brier", 3)):
-        out[name] = _ratio(table, index)
-    moments = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
+    w = table.total("w")
+    out = {"accuracy": _ratio(table, "wy"), "mean_forecast": _ratio(table, "wp"), "brier": _ratio(table, "brier")}
+    pooled = table.moments.reshape(len(MOMENTS), table.members, table.bins).sum(axis=1)
+    _, weight, wp, wy, _, wyy, _, _ = pooled
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = moments[1] / w
-        forecast = np.where(moments[1] > 0, moments[2] / moments[1], 0.0)
-        outcome = np.where(moments[1] > 0, moments[3] / moments[1], 0.0)
-    mean = table.sums[1] / w
+        share = weight / w
+        forecast = np.where(weight > 0, wp / weight, 0.0)
+        outcome = np.where(weight > 0, wy / weight, 0.0)
+    mean = table.total("wy") / w
     calibration = float((share * (forecast - outcome) ** 2).sum())
     resolution = float((share * (outcome - mean) ** 2).sum())
-    uncertainty = float(moments[5].sum() / w - mean**2)
+    uncertainty = float(wyy.sum() / w - mean**2)
     note = "a part of the Brier score, of the bins as observed: no interval, biased by the noise of bins"
     out["brier_calibration"] = Estimate(calibration, note=note)
     out["brier_resolution"] = Estimate(resolution, note=note)
@@ -276,16 +275,16 @@ def metrics(table: CellTable) -> dict[str, Estimate]:
         note = f"infinite: {table.impossible} events happened although the model gave them probability 0"
         out["log_loss"] = Estimate(math.inf, note=note)
     else:
-        out["log_loss"] = _ratio(table, 4)
+        out["log_loss"] = _ratio(table, "log_loss")
     return out
 
 
-def _ratio(table: CellTable, index: int) -> Estimate:
-    w, n = table.sums[0], table.n_instances
-    value = table.sums[index] / w
+def _ratio(table: CellTable, amount: str) -> Estimate:
+    w, n = table.total("w"), table.n_instances
+    value = table.total(amount) / w
     if n < 2:
         return Estimate(float(value), note="one instance: no interval")
-    direction = np.zeros(5)
-    direction[index], direction[0] = 1.0, -value
+    direction = np.zeros(len(SUMS))
+    direction[SUMS.index(amount)], direction[SUMS.index("w")] = 1.0, -value
     se = math.sqrt(max(float(direction @ table.squares @ direction), 0.0) * n / (n - 1)) / w
     return Estimate(float(value), (float(value - Z95 * se), float(value + Z95 * se)))

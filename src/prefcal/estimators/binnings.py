@@ -55,8 +55,9 @@ def bin_errors(points: Points, bins: int, *, width: str = "mass") -> BinErrors:
     """L1, L2 and largest error over ``bins`` bins of equal ``"mass"`` (weight) or equal ``"width"``.
 
     From a cell table equal-width errors are exact where ``bins`` divides 5040 (but for forecasts within one rounding
-    of an edge); with equal mass each of the B - 1 edges may move by one cell, and L1 by at most twice the weight
-    share of those cells.
+    of an edge). With equal mass each of the B - 1 edges may move inside the cell that holds it: L1 by at most twice
+    the weight share of those cells; L2 and the largest gap by what
+    :func:`~prefcal.estimators.discretisation.cell_bounds` says, since they divide by the weight of a bin.
     """
     if width not in ("mass", "width"):
         raise UsageError.unknown("width", width, ("mass", "width"))

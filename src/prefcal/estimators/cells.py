@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,6 @@ COVARIANCE_LIMIT = 400
 MULTIPLIER_DRAWS = 400
 _DENSE = 1 << 22
 
-# Sums over events: wwv of w^2 p (1 - p) (of w^2 (y - p)^2 where y is a fraction), wwe of w^2 (y - p)^2.
-MOMENTS = ("n", "w", "wp", "wy", "wpp", "wyy", "wwv", "wwe")
 SUMS = ("w", "wy", "wp", "brier", "log_loss")
 
 
@@ -61,6 +59,35 @@ def cell_bins(bins: int) -> IntArray:
         raise UsageError(f"bins must divide {FINE} to be unions of cells, got {bins}")
     coarse = np.clip(np.arange(N_CELLS) - (LOG_CELLS - 1), 0, FINE - 1)
     return coarse // (FINE // bins)
+
+
+class Columns(NamedTuple):
+    """What each event adds to the sums named in ``MOMENTS``; None stands for ones, equal columns are one array."""
+
+    n: None
+    w: FloatArray | None
+    wp: FloatArray
+    wy: FloatArray
+    wpp: FloatArray
+    wyy: FloatArray
+    wwv: FloatArray
+    wwe: FloatArray
+
+    @classmethod
+    def of(cls, p: FloatArray, y: FloatArray, w: FloatArray) -> Columns:
+        """The columns of (k,) events: forecasts, what happened, weights."""
+        whole = (y == 1.0) | (y == 0.0)
+        binary, unit = bool(whole.all()), bool((w == 1.0).all())
+        wp, wy = (p, y) if unit else (w * p, w * y)
+        seen = (y - p) ** 2
+        stated = p - p * p if binary else np.where(whole, p - p * p, seen)
+        if not unit:
+            stated, seen = stated * (w * w), seen * (w * w)
+        return cls(None, None if unit else w, wp, wy, wp * p, wy if binary else wy * y, stated, seen)
+
+
+# Sums over events: wwv of w^2 p (1 - p) (of w^2 (y - p)^2 where y is a fraction), wwe of w^2 (y - p)^2.
+MOMENTS = Columns._fields
 
 
 @dataclass(slots=True)
@@ -162,34 +189,24 @@ class CellTable:
 
         p, log_p, log_q = flat(forecast.p), flat(forecast.log_p), flat(forecast.log_q)
         y, w, rows, cell = flat(y), flat(weight), flat(rows), flat(cell)
-        unit = bool((w == 1.0).all())
-        whole = (y == 1.0) | (y == 0.0)
-        binary = bool(whole.all())
         loss = log_loss(y, log_p, log_q)
         infinite = np.isposinf(loss)
         if infinite.any():
             self.impossible += int(infinite.sum())
             loss[infinite] = 0.0
-        error = y - p
-        squared = error * error
-        wp, wy, residual = p, y, error
-        if not unit:
-            wp, wy, residual, squared, loss = w * p, w * y, w * error, w * squared, w * loss
+        columns = Columns.of(p, y, w)
+        residual, squared = y - p, columns.wwe
+        if columns.w is not None:
+            residual, squared, loss = w * residual, w * (residual * residual), w * loss
 
         def by(index: IntArray, values: FloatArray | None, length: int) -> FloatArray:
             return np.bincount(index, values, minlength=length).astype(np.float64, copy=False)
 
-        count = by(cell, None, size)
-        sum_y = by(cell, wy, size)
-        bins = [count, count if unit else by(cell, w, size), by(cell, wp, size), sum_y, by(cell, wp * p, size)]
-        bins += [sum_y if binary else by(cell, wy * y, size)]
-        stated = p - p * p
-        if not binary:
-            stated = np.where(whole, stated, error * error)
-        seen = error * error
-        if not unit:
-            stated, seen = stated * (w * w), seen * (w * w)
-        self.moments += [*bins, by(cell, stated, size), by(cell, seen, size)]
+        def by_columns(index: IntArray, some: tuple[FloatArray | None, ...], length: int) -> list[FloatArray]:
+            sums = {id(column): by(index, column, length) for column in some}  # equal columns are one array
+            return [sums[id(column)] for column in some]
+
+        self.moments += by_columns(cell, columns, size)
         if self.members == 1:
             fine = cell_index(p, log_p, log_q)
             if FINE % self.bins == 0:  # one ulp beside an edge the two products may round apart: the bin is right
@@ -197,11 +214,8 @@ class CellTable:
                 inside = np.clip(fine - (LOG_CELLS - 1), cell * width, cell * width + width - 1) + (LOG_CELLS - 1)
                 middle = (fine >= LOG_CELLS) & (fine < N_CELLS - LOG_CELLS)
                 fine = np.where(middle, inside, fine)
-            count = by(fine, None, N_CELLS)
-            self.cells += [count, count if unit else by(fine, w, N_CELLS)] + [
-                by(fine, values, N_CELLS) for values in (wp, wy, wp * p)
-            ]
-        totals = (w, wy, wp, squared, loss)
+            self.cells += by_columns(fine, columns[: len(self.cells)], N_CELLS)
+        totals = (w, columns.wy, columns.wp, squared, loss)
         if everything:
             per = np.stack([values.reshape(units, -1).sum(axis=1) for values in totals])
         else:
@@ -268,21 +282,30 @@ class CellTable:
 
     __add__ = merge
 
+    def moment(self, name: str) -> FloatArray:
+        """(G * B,) the sums that ``MOMENTS`` gives this name."""
+        found: FloatArray = self.moments[MOMENTS.index(name)]
+        return found
+
+    def total(self, name: str) -> float:
+        """The total that ``SUMS`` gives this name."""
+        found: float = self.sums[SUMS.index(name)]
+        return found
+
     @property
     def n_events(self) -> int:
         """Number of events."""
-        return int(self.moments[0].sum())
+        return int(self.moment("n").sum())
 
     @property
     def residuals(self) -> FloatArray:
         """(G * B,) sum of w (y - p) in each residual cell."""
-        difference: FloatArray = self.moments[3] - self.moments[2]
-        return difference
+        return self.moment("wy") - self.moment("wp")
 
     @property
     def member_weights(self) -> FloatArray:
         """(G * B,) total weight of the member that each residual cell belongs to."""
-        total = self.moments[1].reshape(self.members, self.bins).sum(axis=1)
+        total = self.moment("w").reshape(self.members, self.bins).sum(axis=1)
         return np.repeat(total, self.bins)
 
     def normal_draws(self, draws: int, rng: np.random.Generator, *, centred: bool) -> FloatArray:

@@ -36,7 +36,7 @@ def cumulative_error(points: Points) -> CumulativeError:
     """ECCE-R and ECCE-MAD with their asymptotic p-values.
 
     Events of equal forecast move the path together, so their order does not matter. From a cell table each error is
-    smaller than the exact one by at most twice (MAD: once) the largest weight share of one cell.
+    smaller than the exact one by at most the largest weight share of one cell (MAD: half of it).
 
     Examples
     --------

@@ -101,6 +101,10 @@ class Family(ABC):
         1 if the event happened, 0 if not, a fraction where equals share it, NaN where it is not known.
         """
 
+    @abstractmethod
+    def expected(self, forecast: Forecast, truth: Block) -> tuple[FloatArray, FloatArray]:
+        """(b, e) expected y and y^2 of each event if rankings come from ``truth`` and are seen whole."""
+
     def residual_cells(self, forecast: Forecast, bins: int) -> IntArray:
         """(b, e) cell = member * bins + bin of each event; bin is floor(p * bins), p = 1 in the last."""
         cell = np.nan_to_num(forecast.p * bins).astype(np.intp)  # an unstated p is no event, wherever it falls
@@ -108,6 +112,15 @@ class Family(ABC):
         if forecast.member is not None:
             cell += forecast.member * bins
         return cell
+
+
+def kind_of_items(items: Items | None, h: Distribution) -> Items:
+    """``items`` as given (UsageError for another word); None: labelled unless lists have unequal lengths."""
+    if items is None:
+        return "labelled" if h.has_labels else "exchangeable"
+    if items not in ("labelled", "exchangeable"):
+        raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
+    return items
 
 
 def family_for(notion: Notion, items: Items, h: Distribution, *, ties_equal: bool) -> Family:
@@ -178,6 +191,15 @@ class Pairs(Family):
         result: FloatArray = y
         return result
 
+    def expected(self, forecast: Forecast, truth: Block) -> tuple[FloatArray, FloatArray]:
+        """The truth's probability of the order that was forecast to be the likelier one."""
+        odds = truth.dist.pair_log_odds(*np.triu_indices(truth.dist.n_items, 1))
+        odds = np.where(forecast.guess < 0, -odds, odds)
+        with np.errstate(over="ignore"):
+            mean = 1.0 / (1.0 + np.exp(-odds))
+        even = forecast.guess == 0
+        return np.where(even, 0.5, mean), np.where(even, 0.25, mean)
+
 
 class TopChoice(Family):
     """``top-1:confidence``: the candidate with the largest probability to be best is the best one.
@@ -207,6 +229,12 @@ class TopChoice(Family):
         known = is_best.sum(axis=-1) == 1
         y = (is_best * forecast.guess).sum(axis=-1)
         return np.where(known, y, np.nan)[..., None]
+
+    def expected(self, forecast: Forecast, truth: Block) -> tuple[FloatArray, FloatArray]:
+        """The truth's probability that the best is among the chosen candidates, shared as they share the event."""
+        best = np.exp(truth.dist.top_log_probs())
+        mean, square = ((best * forecast.guess**k).sum(axis=1, keepdims=True) for k in (1, 2))
+        return mean, square
 
 
 class Rankwise(Family):
@@ -278,6 +306,11 @@ class Rankwise(Family):
         flat[np.broadcast_to(np.isnan(forecast.p), flat.shape)] = np.nan
         return flat
 
+    def expected(self, forecast: Forecast, truth: Block) -> tuple[FloatArray, FloatArray]:
+        """The truth's probability of the same outcome."""
+        p = self.forecast(truth).p
+        return p, p
+
 
 class Confidence(Family):
     """The most probable outcome of each member happens; outcomes that share the largest probability share it.
@@ -326,6 +359,14 @@ class Confidence(Family):
         y = np.take_along_axis(share, np.maximum(index, 0)[..., None], axis=-1)[..., 0].astype(np.float64)
         y[index < 0] = np.nan
         return y
+
+    def expected(self, forecast: Forecast, truth: Block) -> tuple[FloatArray, FloatArray]:
+        """The truth's probability of what was forecast to be most probable."""
+        if forecast.guess.ndim == 2:
+            p = np.exp(truth.dist.log_prob(forecast.guess.astype(np.intp)))[:, None]
+            return p, p
+        probs = truth.dist.marginal(self.view).probs
+        return (probs * forecast.guess).sum(axis=2), (probs * forecast.guess**2).sum(axis=2)
 
 
 def _meaningful(view: View, size: int) -> bool:

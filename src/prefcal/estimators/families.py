@@ -12,13 +12,13 @@ import numpy.typing as npt
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 from prefcal.estimators.binned import binned_error
 from prefcal.estimators.cells import CellTable
 from prefcal.estimators.events import Forecast, Rankwise, family_for
-from prefcal.estimators.inputs import aligned_ranks, check_alignment, instance_weights, per_record
+from prefcal.estimators.inputs import aligned
 from prefcal.estimators.null import compare, normal_null
-from prefcal.estimators.scalar import look
+from prefcal.estimators.scalar import events_by_block
 from prefcal.notions.notion import Notion
 from prefcal.result import Interval
 
@@ -168,31 +168,22 @@ def member_errors(
     notion = Notion.parse(notion)
     if not notion.is_scalar(h.n_items):
         raise UsageError(f"{notion.name} is a vector notion: it has no members with an error of their own")
-    if not isinstance(draws, int | np.integer) or draws < 99:
-        raise UsageError(f"draws must be a whole number, at least 99, got {draws!r}")
-    n_forecasts = len(h)
-    h, units = per_record(h, y, clusters)
-    check_alignment(h, y)
+    require_whole("draws", draws, 99)
+    h, weight, per_instance, units = aligned(h, y, weights, clusters)
     if not h.has_labels:
         raise UsageError("items of lists without labels have no identity: there are no members to tell apart")
-    weight, per_instance = instance_weights(weights, y, n_forecasts)
     family = family_for(notion, "labelled", h, ties_equal=y.ties == "equal")
     names = _names(notion, h.n_items, isinstance(family, Rankwise))
     if len(names) > MEMBER_LIMIT:
         raise UsageError(f"{notion.name} has {len(names)} members, at most {MEMBER_LIMIT} are judged one by one")
     tables = [CellTable(bins, 1, seed) for _ in range(family.n_members)]
-    for block in h.blocks():
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(len(y))[block.rows]
-        forecast, happened, w, cell = look(family, block, aligned_ranks(y, block), weight[rows], per_instance, bins)
-        owner, places = cell // bins, cell % bins
+    for seen in events_by_block(h, y, family, weights=weight, per_instance=per_instance, bins=bins):
+        owner, places = seen.cell // bins, seen.cell % bins
         for at in np.unique(owner):
             of: Any = np.nonzero(owner == at)  # at most one event an instance
-            table_units = None if units is None else units[rows[of[0]]]
-            tables[at].add(
-                _column(forecast, of), happened[of][:, None], w[of][:, None], places[of][:, None], table_units
-            )
+            happened, w, place = (array[of][:, None] for array in (seen.happened, seen.weight, places))
+            table_units = None if units is None else units[seen.rows[of[0]]]
+            tables[at].add(_column(seen.forecast, of), happened, w, place, table_units)
     found = []
     for at, (items, outcome) in names.items():
         tables[at].close_clusters()
@@ -228,10 +219,10 @@ def _judge(
     items: tuple[int, ...], outcome: tuple[int, ...] | None, table: CellTable, rng: np.random.Generator, draws: int
 ) -> MemberError:
     nan = float("nan")
-    w = table.moments[1].sum()
+    w = table.moment("w").sum()
     if w == 0:
         return MemberError(items, outcome, 0, nan, nan, nan, nan, nan, (0.0, 1.0), nan, nan)
-    said, happened = float(table.moments[2].sum() / w), float(table.moments[3].sum() / w)
+    said, happened = float(table.moment("wp").sum() / w), float(table.moment("wy").sum() / w)
     error = binned_error(table, rng)
     if table.n_instances < 2:
         return MemberError(

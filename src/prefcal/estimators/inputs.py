@@ -100,6 +100,19 @@ def per_record(h: Distribution, y: Outcomes, clusters: Any) -> tuple[Distributio
     return h, None if int(codes.max()) + 1 == len(codes) else codes.astype(np.intp)
 
 
+def aligned(
+    h: Distribution, y: Outcomes, weights: Any, clusters: Any
+) -> tuple[Distribution, FloatArray, bool, IntArray | None]:
+    """Forecasts by record, checked against the outcomes, with weights and the codes of dependent records.
+
+    See :func:`per_record`, :func:`check_alignment` and :func:`instance_weights`.
+    """
+    n_forecasts = len(h)
+    h, codes = per_record(h, y, clusters)
+    check_alignment(h, y)
+    return h, *instance_weights(weights, y, n_forecasts), codes
+
+
 def groupings(groups: Any, y: Outcomes, h: Distribution | None = None) -> list[Grouping]:
     """Partitions from a mapping or frame of field -> values, or from values alone (then the field is ``group``).
 

@@ -77,12 +77,16 @@ def decomposition(
     Parameters
     ----------
     points
-        Events by forecast. From a cell table, whose cells move together, MCB (Brier) is smaller than the exact one
-        by at most a quarter of the largest weight share of a cell, and DSC by the same amount; UNC is exact.
+        Events by forecast. From a cell table, whose cells move together, MCB and DSC are smaller than the exact ones,
+        both by the same amount: at most a third of the largest weight share of a cell for the Brier score, that share
+        itself (in nats) for the log score (:func:`~prefcal.estimators.discretisation.cell_bounds`). UNC is exact, and
+        so is the score where ``total`` is given.
     score
         ``brier``: (y - p)^2, ``log``: -y log p - (1 - y) log(1 - p), natural logarithms.
     total
-        The mean score itself where it is known exactly (a cell table keeps it); else computed from the points.
+        The mean score itself where it is known exactly (a cell table keeps it); else computed from the points. From
+        cells the log score would be off by at most their weight shares times log(b / a), forecasts (or 1 - p) of the
+        cell being in [a, b]: at most 0.3 between 1e-12 and 1 - 1e-12, without bound beyond.
     fitted
         :func:`recalibrated` of the points, if at hand.
 

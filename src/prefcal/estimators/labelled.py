@@ -10,7 +10,7 @@ import numpy as np
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
-from prefcal.errors import UsageError
+from prefcal.errors import UsageError, require_whole
 from prefcal.estimators.events import classify_ranks
 from prefcal.estimators.inputs import check_alignment
 from prefcal.estimators.null import OutcomeSimulator
@@ -118,8 +118,7 @@ class LabelledView:
 
     def check_redraw(self, draws: int) -> None:
         """Raise UsageError unless outcomes can be redrawn."""
-        if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 0:
-            raise UsageError(f"draws must be a whole number >= 0, got {draws!r}")
+        require_whole("draws", draws, 0)
         if draws and not self.even:
             raise UsageError("null draws need forecasts of all items in every instance; pass draws=0, or use audit()")
 

@@ -62,8 +62,12 @@ def compare(value: float, simulated: FloatArray, *, stop_after: int | None = Non
     return NullLaw(mean, stop_after / last, last, rule)
 
 
+#: How :func:`normal_null` is named in settings.
+NORMAL_NULL = "normal residual sums, stated variances widened by the dependence inside instances"
+
+
 def normal_null(table: CellTable, rng: np.random.Generator, draws: int = 999) -> FloatArray:
-    """ECE of normal residual sums with mean 0 and the cluster-robust covariance of the table, (draws,).
+    """ECE of normal residual sums with mean 0, cluster-robust correlations and a calibrated model's scale, (draws,).
 
     Valid for large samples whatever the dependence inside an instance: it needs the notion itself to hold, not
     full calibration.

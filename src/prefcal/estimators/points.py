@@ -88,7 +88,7 @@ class Points:
             w[at],
             np.clip(wy[at] / w[at], 0.0, 1.0),
             w[at] ** 2 / n[at],
-            float(table.moments[5].sum() / table.moments[1].sum()),
+            float(table.moment("wyy").sum() / table.moment("w").sum()),
         )
 
     @property

@@ -11,8 +11,10 @@ independent unit (normal multipliers), and every estimator T is evaluated on the
   root of T^2 - E[T^2 | calibrated] to 2 T - E[T of noise around the observed] with weight exp(-z^2 / 2), z the null
   standard deviations of T above the null mean. (T - null_mean would take off the whole null level everywhere.) MCB
   is of the squared kind: its null_mean is taken off.
-- *Interval*: basic bootstrap of that root. It starts at 0 where calibration is not rejected at 5 %, and reaches at
-  least to the error whose T would be expected 1.96 standard deviations above the one seen.
+- *Interval*: basic bootstrap of that root. It starts at 0 where calibration is not rejected at 5 %, not above the
+  error whose square is that of T less the 97.5 % quantile of the null squares, and reaches at least to the error
+  whose T would be expected 1.96 standard deviations above the one seen. That of MCB, whose variance grows with it,
+  holds the errors within 1.96 of their own standard deviations.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from prefcal.estimators.binned import Z95
 from prefcal.estimators.binnings import bin_errors, equal_mass_bins, l1, l2, largest
 from prefcal.estimators.cells import CellTable
 from prefcal.estimators.cumulative import cumulative_error, path_errors
+from prefcal.estimators.discretisation import cell_bounds
 from prefcal.estimators.events import Family, log_loss
 from prefcal.estimators.isotonic import Score, decomposition, log_score, miscalibrations, recalibrated
 from prefcal.estimators.null import compare
@@ -101,9 +104,9 @@ def profile(
 
     Notes
     -----
-    Exact in memory up to ``EVENT_LIMIT`` events. Above, values are those of the cell table (all events, forecasts
-    within 1/5040; each estimator states its bound), and noise comes from ``SAMPLE`` instances drawn with ``seed``,
-    scaled to the number of units.
+    Exact in memory up to ``EVENT_LIMIT`` events. Above, values are those of the cell table (all events; notes state
+    the bounds of :func:`~prefcal.estimators.discretisation.cell_bounds`), and noise comes from ``SAMPLE`` instances
+    drawn with ``seed``, scaled to the number of units.
     """
     if table.members > MEMBER_LIMIT or (table.members > 1 and table.n_events > MEMBER_EVENTS):
         why = f"left out: {table.members} members, {table.n_events} events; at most {MEMBER_LIMIT}, {MEMBER_EVENTS}"
@@ -242,8 +245,13 @@ class _Run:
     def estimates(self, exact: bool) -> dict[str, Estimate]:
         """Averages over members, judged."""
         how = "null: outcomes drawn from the forecasts" if exact else "null: normal multipliers by unit"
-        if self.sampled:
-            how = f"value from cells of width 1/5040, {how}"
+        within = cell_bounds(self.table) if self.sampled else {}
+
+        def from_cells(name: str) -> str:
+            if name not in within:  # UNC is exact
+                return ""
+            return f"value from cells of width 1/5040, within {within[name]:.1g} of the exact one; "
+
         drawn_from = min(len(self.chosen), self.events.n_units)
         if drawn_from < self.units:
             how += f", noise of {drawn_from} sampled units"
@@ -252,7 +260,7 @@ class _Run:
         spread = float(self.around["mean"].std(ddof=1))
         out = {}
         for name, squared in ERRORS.items():
-            value, note = self.values[name], how
+            value, note = self.values[name], from_cells(name) + how
             if self.units < 2:
                 out[name] = Estimate(value, note="one independent unit: no interval, no test")
                 continue
@@ -269,7 +277,7 @@ class _Run:
             high = high if name == "mcb_log" else min(high, 1.0)
             out[name] = replace(judged, interval=(min(low, high), high), note=note)
         for name in _PARTS:
-            value, note = self.values[name], "interval: delta method, by unit"
+            value, note = self.values[name], from_cells(name) + "interval: delta method, by unit"
             if self.units < 2:
                 out[name] = Estimate(value, note="one independent unit: no interval")
                 continue
@@ -312,8 +320,13 @@ def judge(
     """
     law = compare(observed, null)
     if squared:
-        debiased, half = value - law.mean, Z95 * float(around.std(ddof=1))
-        low, high = debiased - half, debiased + half
+        # The variance grows in proportion to the error: the ends are the errors u with (u - debiased)^2 at most
+        # Z95^2 (variance + growth (u - debiased)).
+        debiased, variance = value - law.mean, float(around.var(ddof=1))
+        growth = max(variance - float(null.var(ddof=1)), 0.0) / max(observed, 1e-300)
+        middle = debiased + 0.5 * Z95**2 * growth
+        half = Z95 * math.sqrt(variance + (0.5 * Z95 * growth) ** 2)
+        low, high = middle - half, middle + half
     else:
         square = float((null**2).mean())
         near = float(_root(np.array(value**2 - square)))
@@ -323,6 +336,8 @@ def judge(
         debiased = share * near + (1.0 - share) * far
         shifted = _root(around**2 - square)
         low, high = (near + observed - float(q) for q in np.quantile(shifted, [0.975, 0.025]))
+        # Noise alone adds so much to the square of any error: what is left is not excluded from below.
+        low = min(low, math.sqrt(max(value**2 - float(np.quantile(null, 1 - _ALPHA / 2)) ** 2, 0.0)))
         reach = value + Z95 * max(float(around.std(ddof=1)), spread)
         high = max(high, math.sqrt(max(reach**2 - square, 0.0)))
     low = max(low, 0.0) if law.p_value <= _ALPHA else 0.0

@@ -19,7 +19,7 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution, check_size, chunks
 from prefcal.distributions.samples import Samples
 from prefcal.errors import DataError, UsageError, require_whole
-from prefcal.estimators.events import Items, classify_ranks
+from prefcal.estimators.events import Items, classify_ranks, kind_of_items
 from prefcal.estimators.inputs import aligned_ranks, check_alignment, per_record
 from prefcal.estimators.row_order import by_content
 from prefcal.estimators.uniformity import anderson_darling, binomial_band, holm, one_per_cluster
@@ -149,10 +149,7 @@ def rank_histogram(
         raise UsageError("rank_histogram: pairwise probabilities state nothing about positions")
     h, codes = per_record(h, y, clusters)
     check_alignment(h, y)
-    if items is None:
-        items = "labelled" if h.has_labels else "exchangeable"
-    if items not in ("labelled", "exchangeable"):
-        raise UsageError.unknown("kind of items", str(items), ("labelled", "exchangeable"))
+    items = kind_of_items(items, h)
     order = by_content(h, y, codes, places=True)  # what is drawn must not depend on where the rows stand
     h, y, codes = h[order], y[order], None if codes is None else codes[order]
     n = len(y)

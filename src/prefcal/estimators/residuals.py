@@ -13,10 +13,9 @@ from prefcal.distributions.base import Distribution
 from prefcal.estimators.binnings import equal_mass_bins
 from prefcal.estimators.cells import N_CELLS, cell_index
 from prefcal.estimators.events import Family
-from prefcal.estimators.inputs import aligned_ranks
 from prefcal.estimators.null import OutcomeSimulator
 from prefcal.estimators.points import sums_by
-from prefcal.estimators.scalar import look
+from prefcal.estimators.scalar import events_by_block
 
 _BLOCK = 1 << 16
 _DRAWN = 1 << 21
@@ -47,18 +46,11 @@ def gather(
     units = np.arange(len(y)) if clusters is None else clusters
     parts: list[list[Any]] = []
     full = True
-    for block in h.blocks(_BLOCK):
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(len(y))[block.rows]
-        forecast, happened, weight, cell = look(
-            family, block, aligned_ranks(y, block), weights[rows], per_instance, 1
-        )
-        known = ~np.isnan(happened)
-        full &= bool(known.all())
-        unit = np.broadcast_to(units[rows][:, None], known.shape)
-        columns = (forecast.p, forecast.log_p, forecast.log_q, happened, weight, unit, cell)
-        parts.append([c[known] for c in columns])
+    for seen in events_by_block(h, y, family, weights=weights, per_instance=per_instance, elements=_BLOCK):
+        full &= bool(seen.known.all())
+        columns = (seen.forecast.p, seen.forecast.log_p, seen.forecast.log_q, seen.happened, seen.weight, seen.cell)
+        p, log_p, log_q, outcome, w, member = (c[seen.known] for c in columns)
+        parts.append([p, log_p, log_q, outcome, w, seen.of(units), member])
     columns_of: list[Any] = [np.concatenate(c) for c in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 7
     p, log_p, log_q, outcome, w, at, member = columns_of
     distinct, code = np.unique(at, return_inverse=True)
@@ -157,20 +149,15 @@ def simulated_noise(
     """
     out = np.empty((draws, len(events.p)))
     start = 0
-    for block in h.blocks(_BLOCK):
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(len(y))[block.rows]
-        ranks = aligned_ranks(y, block)
-        forecast, happened, weight, _ = look(family, block, ranks, weights[rows], per_instance, 1)
-        simulator = OutcomeSimulator(block, ranks)
-        stop = start + happened.size
-        step = max(1, _DRAWN // max(happened.size, 1))
+    for seen in events_by_block(h, y, family, weights=weights, per_instance=per_instance, elements=_BLOCK):
+        simulator = OutcomeSimulator(seen.block, seen.ranks)
+        stop = start + seen.happened.size
+        step = max(1, _DRAWN // max(seen.happened.size, 1))
         for first in range(0, draws, step):
             last = min(first + step, draws)
-            seen = family.observe(forecast, simulator.draw(last - first, rng))
-            seen -= forecast.p
-            seen *= weight
-            out[first:last, start:stop] = seen.reshape(last - first, -1)
+            residual = family.observe(seen.forecast, simulator.draw(last - first, rng))
+            residual -= seen.forecast.p
+            residual *= seen.weight
+            out[first:last, start:stop] = residual.reshape(last - first, -1)
         start = stop
     return None if start != len(events.p) or np.isnan(out).any() else out

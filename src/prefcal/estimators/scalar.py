@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from prefcal.data.outcomes import Outcomes
-from prefcal.data.ragged import FloatArray, IntArray
+from prefcal.data.ragged import BLOCK_ELEMENTS, FloatArray, IntArray
 from prefcal.distributions.base import Block, Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.binned import ece
 from prefcal.estimators.cells import CellTable, merge_all
-from prefcal.estimators.events import Family, Forecast, Rankwise, classify_ranks
+from prefcal.estimators.events import BoolArray, Family, Forecast, Rankwise, classify_ranks
 from prefcal.estimators.inputs import Grouping, aligned_ranks, event_weights
 from prefcal.estimators.null import OutcomeSimulator, at_least, sums_by_cell
 
@@ -116,6 +116,48 @@ def look(
     happened[weights == 0] = np.nan
     cell = np.broadcast_to(family.residual_cells(forecast, bins), forecast.p.shape)
     return forecast, happened, event_weights(weights, happened, per_instance), cell
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEvents:
+    """A block as one family looks at it: b records with e potential events each.
+
+    ``rows`` (b,) are the numbers of the records and ``ranks`` (b, m) what was observed of them; ``known`` (b, e) says
+    which events there are; the rest is what :func:`look` returns.
+    """
+
+    block: Block
+    rows: IntArray
+    ranks: FloatArray
+    forecast: Forecast
+    happened: FloatArray
+    weight: FloatArray
+    cell: IntArray
+    known: BoolArray
+
+    def of(self, by_record: IntArray) -> IntArray:
+        """The (n,) values of each record's own, for each known event."""
+        found: IntArray = np.broadcast_to(by_record[self.rows][:, None], self.known.shape)[self.known]
+        return found
+
+
+def events_by_block(
+    h: Distribution,
+    y: Outcomes,
+    family: Family,
+    *,
+    weights: FloatArray,
+    per_instance: bool,
+    bins: int = 1,
+    elements: int = BLOCK_ELEMENTS,
+) -> Iterator[BlockEvents]:
+    """Look at all blocks to which a family applies; arguments as for :func:`fill_tables`."""
+    for block in h.blocks(elements):
+        if not family.applies(block.dist.n_items):
+            continue
+        rows, ranks = np.arange(len(y))[block.rows], aligned_ranks(y, block)
+        forecast, happened, weight, cell = look(family, block, ranks, weights[rows], per_instance, bins)
+        yield BlockEvents(block, rows, ranks, forecast, happened, weight, cell, ~np.isnan(happened))
 
 
 def monte_carlo(

@@ -42,8 +42,9 @@ class SmoothError:
 def smooth_ece(points: Points) -> SmoothError:
     """Smooth ECE at the bandwidth that equals it.
 
-    From a cell table it differs by at most ``0.8 m / (5040 sigma)``, m the mean absolute residual, as moving a
-    residual by d changes its smoothed density by at most ``0.8 d / sigma`` in L1. Cost: a dozen transforms of 5,041
+    From a cell table it differs by at most ``0.8 m / (5040 sigma)``, m the mean size ``|y - p|`` of the *events'*
+    residuals (those of cells are smaller), as moving a residual by d changes its smoothed density by at most
+    ``0.8 d / sigma`` in L1; sigma is the bandwidth. Cost: a dozen transforms of 5,041
     nodes, whatever the number of points.
 
     Examples

@@ -15,10 +15,9 @@ from prefcal.data.ragged import FloatArray, IntArray
 from prefcal.distributions.base import Distribution
 from prefcal.errors import UsageError
 from prefcal.estimators.binned import ece_debiased
-from prefcal.estimators.cells import MOMENTS, MULTIPLIER_DRAWS, CellTable
+from prefcal.estimators.cells import MOMENTS, MULTIPLIER_DRAWS, CellTable, Columns
 from prefcal.estimators.events import Family
-from prefcal.estimators.inputs import aligned_ranks
-from prefcal.estimators.scalar import look
+from prefcal.estimators.scalar import events_by_block
 
 #: Numbers that are kept at most (512 MiB).
 UNIT_LIMIT = 1 << 26
@@ -45,22 +44,26 @@ class UnitSums:
     bins: int
     members: int
 
+    def moment(self, name: str) -> FloatArray:
+        """(n, G * B) the sums that ``MOMENTS`` gives this name."""
+        found: FloatArray = self.moments[MOMENTS.index(name)]
+        return found
+
     @property
     def residuals(self) -> FloatArray:
         """(n, G * B) sums of w (y - p) by member and bin."""
-        out: FloatArray = self.moments[3] - self.moments[2]
-        return out
+        return self.moment("wy") - self.moment("wp")
 
     @property
     def weights(self) -> FloatArray:
         """(n, G) total weight by member."""
-        out: FloatArray = self.moments[1].reshape(len(self), self.members, self.bins).sum(axis=2)
+        out: FloatArray = self.moment("w").reshape(len(self), self.members, self.bins).sum(axis=2)
         return out
 
     @property
     def n_events(self) -> IntArray:
         """(n,) events of each instance."""
-        out: IntArray = self.moments[0].sum(axis=1).astype(np.intp)
+        out: IntArray = self.moment("n").sum(axis=1).astype(np.intp)
         return out
 
     def __len__(self) -> int:
@@ -71,14 +74,12 @@ class UnitSums:
 
         ``rng`` draws the multipliers where the table holds multiplier sums.
         """
-        moments = self.moments[:, index]
-        moments = moments[:, moments[0].any(axis=1)]
-        residuals = moments[3] - moments[2]
+        kept = index[self.moment("n")[index].any(axis=1)]
+        residuals = self.moment("wy")[kept] - self.moment("wp")[kept]
         if self.units is not None:
-            kept = index[self.moments[0, index].any(axis=1)]
             residuals = sum_rows(residuals, self.units[kept])
         table = CellTable(self.bins, self.members)
-        table.moments[:] = moments.sum(axis=1)
+        table.moments[:] = self.moments[:, kept].sum(axis=1)
         table.residual_squares = np.einsum("ug,ug->g", residuals, residuals)
         table.n_instances = len(residuals)
         if table.exact_covariance:
@@ -129,20 +130,9 @@ def unit_sums(
             "sample of the instances"
         )
     moments = np.zeros((len(MOMENTS), n, size))
-    for block in h.blocks():
-        if not family.applies(block.dist.n_items):
-            continue
-        rows = np.arange(n)[block.rows]
-        forecast, happened, weight, cells = look(
-            family, block, aligned_ranks(y, block), weights[rows], per_instance, bins
-        )
-        known = ~np.isnan(happened)
-        at = (np.broadcast_to(rows[:, None], known.shape)[known], cells[known])
-        w, p = np.broadcast_to(weight, known.shape)[known], forecast.p[known]
-        outcome = happened[known]
-        single = (w * (outcome - p)) ** 2
-        stated = np.where((outcome == 0) | (outcome == 1), w * w * (p - p * p), single)
-        columns = (np.ones(len(p)), w, w * p, w * outcome, w * p * p, w * outcome * outcome, stated, single)
-        for moment, values in zip(moments, columns, strict=True):
-            np.add.at(moment, at, values)
+    for seen in events_by_block(h, y, family, weights=weights, per_instance=per_instance, bins=bins):
+        at = (seen.of(np.arange(n)), seen.cell[seen.known])
+        w, p, outcome = (array[seen.known] for array in (seen.weight, seen.forecast.p, seen.happened))
+        for moment, values in zip(moments, Columns.of(p, outcome, w), strict=True):
+            np.add.at(moment, at, 1.0 if values is None else values)
     return UnitSums(moments, units, bins, family.n_members)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray, IntArray, as_array
 from prefcal.distributions.base import Distribution
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, UsageError, require_whole
 
 
 class LabelRanker(BaseEstimator):  # type: ignore[misc]
@@ -183,8 +183,7 @@ def check_number(name: str, value: Any, *, low: float, high: float = np.inf, ope
 
 def check_count(name: str, value: Any, *, low: int = 1) -> int:
     """Check a whole-number parameter of an estimator; UsageError names it."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise UsageError(f"{name} must be a whole number >= {low}, got {value!r}")
+    require_whole(name, value, low)
     return int(value)
 
 

@@ -13,12 +13,18 @@ from prefcal.distributions.base import Distribution
 from prefcal.distributions.categorical import Categorical
 from prefcal.distributions.mixture import Mixture
 from prefcal.distributions.smoothed import Smoothed
-from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, register
 from prefcal.recalibration.conditional_logit import shown
-from prefcal.recalibration.mixing import LOG_THETA_LIMIT, fit_mixture, logistic, saved_mixture_line
-from prefcal.recalibration.temperature import WORDS, Temperature, information_warnings, sharpened
+from prefcal.recalibration.mixing import (
+    LOG_THETA_LIMIT,
+    fit_mixture,
+    saved_mixture_line,
+    saved_weight,
+    temperature_estimate,
+    weight_estimate,
+)
+from prefcal.recalibration.temperature import WORDS, Temperature, information_warnings
 from prefcal.result import Estimate
 
 
@@ -81,15 +87,14 @@ class BackOff(Recalibrator):
         DataError
             Where no outcome tells an order, or a partial ranking of more than 7 items was observed.
         """
-        if options:
-            raise UsageError(f"the back-off map has no option {next(iter(options))!r}; it has none")
+        cls.refuse_options(options)
         found = fit_mixture(data, smoothed=True)
         return cls(found.epsilon, math.exp(found.log_theta), found.log_scale, found.covariance, found.line)
 
     def apply(self, h: Distribution, context: Context) -> Distribution:
         """See :meth:`Recalibrator.apply`."""
         assert isinstance(h, Categorical)
-        base = h if self.line is None else sharpened(h, math.exp(self.log_scale))
+        base = h if self.line is None else h.scaled(math.exp(self.log_scale))
         smoothed = Smoothed(h, math.exp(-self.theta))
         return Mixture([base, smoothed], [1.0 - self.epsilon, self.epsilon])
 
@@ -97,15 +102,13 @@ class BackOff(Recalibrator):
     def estimates(self) -> dict[str, Estimate]:
         """``epsilon``, ``dispersion`` (phi), and ``temperature`` where one is fitted."""
         se = np.sqrt(np.array(self.covariance)[::4]).tolist()
-        z, t = math.log(self.epsilon) - math.log1p(-self.epsilon), math.log(self.theta)
-        low, high = (math.exp(-math.exp(min(t + c * Z95 * se[2], 700.0))) for c in (1, -1))
+        low, high = (math.exp(-math.exp(min(math.log(self.theta) + c * Z95 * se[2], 700.0))) for c in (1, -1))
         out = {
-            "epsilon": Estimate(self.epsilon, (logistic(z - Z95 * se[1]), logistic(z + Z95 * se[1]))),
+            "epsilon": weight_estimate(self.epsilon, se[1]),
             "dispersion": Estimate(math.exp(-self.theta), (low, high)),
         }
         if self.line is not None:
-            low, value, high = (math.exp(min(c * Z95 * se[0] - self.log_scale, 700.0)) for c in (-1, 0, 1))
-            out["temperature"] = Estimate(value, (low, high))
+            out["temperature"] = temperature_estimate(self.log_scale, se[0])
         return out
 
     @property
@@ -138,14 +141,10 @@ class BackOff(Recalibrator):
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         """See :meth:`Recalibrator.from_parameters`."""
-        epsilon = number(values, "epsilon", low=0.0, high=1.0)
-        if epsilon in (0.0, 1.0):
-            raise DataError(f"must lie strictly between 0 and 1, got {epsilon:g}", field="parameters.epsilon")
+        epsilon = saved_weight(values)
         largest = math.exp(LOG_THETA_LIMIT)
         theta = number(values, "theta", low=1.0 / largest, high=largest)
-        cov = numbers(values, "covariance", length=9)
-        if min(cov[::4]) < 0:
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, 3)
         return cls(
             epsilon, theta, number(values, "log_scale", low=-700.0, high=700.0), cov,
             saved_mixture_line(values, "Categorical"),

@@ -124,6 +124,13 @@ class Recalibrator(ABC):
     def fit(cls, data: Data, **options: Any) -> Self:
         """Fit by (penalised) maximum likelihood; raises DataError where the data cannot determine the map."""
 
+    @classmethod
+    def refuse_options(cls, options: Mapping[str, Any], *allowed: str) -> None:
+        """Raise UsageError where :meth:`fit` got an option beyond those ``allowed``."""
+        if options:
+            has = f"allowed: {', '.join(allowed)}" if allowed else "it has none"
+            raise UsageError(f"the {cls.method} map has no option {next(iter(options))!r}; {has}")
+
     @abstractmethod
     def apply(self, h: Distribution, context: Context) -> Distribution:
         """The recalibrated forecasts; ``h`` has been checked to be of an accepted class."""
@@ -229,6 +236,19 @@ def number(
         return float(value)
     except OverflowError:
         raise DataError(f"must be a finite number, got {repr(value)[:40]}", field=where) from None
+
+
+def covariance_matrix(values: Mapping[str, Any], size: int) -> tuple[float, ...]:
+    """The (size * size,) ``covariance`` of a saved map, row by row; DataError for negative variances too."""
+    found = numbers(values, "covariance", length=size * size)
+    if any(v < 0 for v in found[:: size + 1]):
+        raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+    return found
+
+
+def bounded_exp(x: float) -> float:
+    """exp(x), finite and above 0 for every x."""
+    return math.exp(min(max(x, -700.0), 700.0))
 
 
 def numbers(

@@ -15,7 +15,7 @@ from prefcal.distributions.base import Distribution, chunks
 from prefcal.distributions.categorical import Categorical
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, numbers, register
 from prefcal.recalibration.conditional_logit import Maximum, covariance, maximise, shown
 from prefcal.recalibration.likelihood import agreeing
 from prefcal.result import Estimate
@@ -103,8 +103,7 @@ class VectorScaling(Recalibrator):
         DataError
             Where no outcome tells an order, or something of probability 0 happened and there are more than 6 items.
         """
-        if options:
-            raise UsageError(f"the vector-scaling map has no option {next(iter(options))!r}; allowed: structure")
+        cls.refuse_options(options, "structure")
         if structure not in _STRUCTURES:
             raise UsageError.unknown("structure", str(structure), _STRUCTURES)
         h = data.h
@@ -263,9 +262,7 @@ class VectorScaling(Recalibrator):
         size = {"items": m, "rankings": len(listed), "none": 0}[str(structure)]
         if listed and structure != "rankings":
             raise DataError("belongs to structure 'rankings' only", field="parameters.orders")
-        cov = numbers(values, "covariance", length=(size + 1) ** 2)
-        if any(v < 0 for v in cov[:: size + 2]):
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, size + 1)
         floor = number(values, "floor", low=0.0, high=1.0)
         if floor and m > _EXTENDED_ITEMS:
             raise DataError(f"must be 0 beyond {_EXTENDED_ITEMS} items, not with {m}", field="parameters.floor")

@@ -13,7 +13,17 @@ from prefcal.data.ragged import FloatArray
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
-from prefcal.recalibration.base import Context, Data, Recalibrator, interval_of, number, numbers, register, texts
+from prefcal.recalibration.base import (
+    Context,
+    Data,
+    Recalibrator,
+    bounded_exp,
+    interval_of,
+    number,
+    numbers,
+    register,
+    texts,
+)
 from prefcal.recalibration.choices import Choice, choices
 from prefcal.recalibration.scales import LOG_SCALE_LIMIT, best_strength, fit_log_scale, not_positive, rescaled, slope
 from prefcal.recalibration.temperature import FLAT, LARGEST, information_warnings
@@ -117,9 +127,10 @@ class ContextTemperature(Recalibrator):
         raw = slope(parts, data.weights, data.units, math.exp(at[0][0]))
         center, spread, low, high = (tuple(s[k] for s in stats) for k in range(4))
         return cls(
-            tuple(names), center, spread, low, high, math.exp(-at[0][0]), (_exp(-at[0][2]), _exp(-at[0][1])),
-            tuple(-v for v, _, _ in at[1:]), tuple((-b, -a) for _, a, b in at[1:]), strength, tuple(left_out),
-            information_warnings(raw), not_positive(raw),
+            tuple(names), center, spread, low, high, math.exp(-at[0][0]),
+            (bounded_exp(-at[0][2]), bounded_exp(-at[0][1])), tuple(-v for v, _, _ in at[1:]),
+            tuple((-b, -a) for _, a, b in at[1:]), strength, tuple(left_out), information_warnings(raw),
+            not_positive(raw),
         )  # fmt: skip
 
     def log_temperatures(self, h: PlackettLuce, context: Context) -> FloatArray:
@@ -151,7 +162,8 @@ class ContextTemperature(Recalibrator):
         ]
         for name, effect, (a, b) in zip(self.features, self.effects, self.effect_intervals, strict=True):
             parts.append(
-                f"times {math.exp(effect):.3g} ({_exp(a):.3g} to {_exp(b):.3g}) for each standard deviation of {name}"
+                f"times {math.exp(effect):.3g} ({bounded_exp(a):.3g} to {bounded_exp(b):.3g}) for each standard "
+                f"deviation of {name}"
             )
         none = "" if not self.left_out else f" Not used, since it did not vary: {', '.join(self.left_out)}."
         return ", ".join(parts) + f".{none} The order of the candidates is kept."
@@ -216,7 +228,3 @@ def own_features(h: PlackettLuce) -> dict[str, FloatArray]:
         log_sd = 0.5 * np.log(variance) + math.log(size)
     log_sd[~seen] = np.median(log_sd[seen]) if seen.any() else 0.0
     return {CANDIDATES: np.log(sizes), SPREAD: log_sd}
-
-
-def _exp(x: float) -> float:
-    return math.exp(min(max(x, -700.0), 700.0))

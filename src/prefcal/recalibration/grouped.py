@@ -14,7 +14,17 @@ from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, interval_of, number, numbers, register, texts
+from prefcal.recalibration.base import (
+    Context,
+    Data,
+    Recalibrator,
+    bounded_exp,
+    interval_of,
+    number,
+    numbers,
+    register,
+    texts,
+)
 from prefcal.recalibration.choices import Choice, choices
 from prefcal.recalibration.scales import LOG_SCALE_LIMIT, PRIOR_SPREAD, rescaled, slope
 from prefcal.recalibration.temperature import LARGEST, information_warnings
@@ -88,7 +98,7 @@ class GroupTemperature(Recalibrator):
             tuple(np.exp(np.clip(x, -700, 700)).tolist()) for x in (-theta, -theta - half, -theta + half)
         )
         return cls(
-            math.exp(-common), (_exp(-common - width), _exp(-common + width)), between,
+            math.exp(-common), (bounded_exp(-common - width), bounded_exp(-common + width)), between,
             tuple(str(n) for n in names), value, low, high,
             information_warnings(slope(parts, data.weights, data.units, math.exp(common))),
         )  # fmt: skip
@@ -212,7 +222,3 @@ def _fit(parts: Sequence[Choice], weights: FloatArray, codes: IntArray, between:
         value + 0.5 * n_groups * math.log(precision) - 0.5 * float(np.log(diagonal).sum()) - 0.5 * math.log(corner)
     )
     return _Fit(np.append(own, common), diagonal, 1.0 / corner, evidence)
-
-
-def _exp(x: float) -> float:
-    return math.exp(min(max(x, -700.0), 700.0))

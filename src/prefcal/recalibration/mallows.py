@@ -13,9 +13,9 @@ from prefcal.data.outcomes import Outcomes
 from prefcal.data.ragged import FloatArray
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.mallows import Mallows
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, register
 from prefcal.recalibration.conditional_logit import Maximum, covariance, maximise, shown
 from prefcal.recalibration.likelihood import observed_log_prob
 from prefcal.result import Estimate
@@ -80,8 +80,7 @@ class Dispersion(Recalibrator):
             Where no outcome tells an order, every forecast is uniform, or what was observed has no exact likelihood
             (partial rankings of more than 18 items).
         """
-        if options:
-            raise UsageError(f"the dispersion map has no option {next(iter(options))!r}; it has none")
+        cls.refuse_options(options)
         h = data.h
         assert isinstance(h, Mallows)
         theta = _theta(h.dispersion)
@@ -170,9 +169,7 @@ class Dispersion(Recalibrator):
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         """See :meth:`Recalibrator.from_parameters`."""
-        cov = numbers(values, "covariance", length=4)
-        if cov[0] < 0 or cov[3] < 0:
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, 2)
         return cls(
             number(values, "slope", low=0.0), number(values, "intercept"), number(values, "cap", low=0.0),
             number(values, "largest", low=0.0), cov, number(values, "gradient"),

@@ -18,8 +18,9 @@ from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.distributions.smoothed import Smoothed, distances
 from prefcal.errors import DataError
+from prefcal.estimators.binned import Z95
 from prefcal.estimators.inputs import aligned_ranks
-from prefcal.recalibration.base import Data
+from prefcal.recalibration.base import Data, number
 from prefcal.recalibration.choices import Choice, Jets, Single, choices, pair_choices
 from prefcal.recalibration.conditional_logit import (
     LOG_LIMIT,
@@ -33,6 +34,7 @@ from prefcal.recalibration.conditional_logit import (
 from prefcal.recalibration.likelihood import MAX_ENUMERATED_ITEMS, agreeing, observed_log_prob, shapes
 from prefcal.recalibration.powers import listed_choices
 from prefcal.recalibration.temperature import Temperature, choices_of
+from prefcal.result import Estimate
 from prefcal.views import View
 
 #: Pseudo-observations: this many that only the second part could have made, this many that only the model could.
@@ -106,6 +108,26 @@ def fit_mixture(data: Data, *, smoothed: bool = False) -> MixtureFit:
         epsilon, x - log_spread if free else 0.0, float(found.parameters[2]) if k > 2 else 0.0,
         tuple(cov.ravel().tolist()), line,
     )  # fmt: skip
+
+
+def weight_estimate(epsilon: float, se: float) -> Estimate:
+    """The weight epsilon with the interval of its logit, whose standard error is given."""
+    z = math.log(epsilon) - math.log1p(-epsilon)
+    return Estimate(epsilon, (logistic(z - Z95 * se), logistic(z + Z95 * se)))
+
+
+def temperature_estimate(log_scale: float, se: float) -> Estimate:
+    """1 / scale with the interval of its logarithm."""
+    low, value, high = (math.exp(min(c * Z95 * se - log_scale, 700.0)) for c in (-1, 0, 1))
+    return Estimate(value, (low, high))
+
+
+def saved_weight(values: Mapping[str, Any]) -> float:
+    """The ``epsilon`` of a saved mixture; DataError unless it lies strictly between 0 and 1."""
+    epsilon = number(values, "epsilon", low=0.0, high=1.0)
+    if epsilon in (0.0, 1.0):
+        raise DataError(f"must lie strictly between 0 and 1, got {epsilon:g}", field="parameters.epsilon")
+    return epsilon
 
 
 def saved_mixture_line(values: Mapping[str, Any], kind: str) -> Temperature | None:

@@ -13,9 +13,9 @@ import numpy as np
 from prefcal.data.ragged import FloatArray, Ragged
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.plackett_luce import PlackettLuce
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, numbers, register
 from prefcal.recalibration.conditional_logit import (
     LOG_LIMIT,
     LOG_SD,
@@ -83,8 +83,7 @@ class Monotone(Recalibrator):
         DataError
             Where no outcome tells an order, or the scores are equal within every instance.
         """
-        if options:
-            raise UsageError(f"the monotone map has no option {next(iter(options))!r}; it has none")
+        cls.refuse_options(options)
         h = data.h
         assert isinstance(h, PlackettLuce)
         scores = h.scores
@@ -179,9 +178,7 @@ class Monotone(Recalibrator):
         if any(a >= b for a, b in pairwise(knots)):
             raise DataError("must be strictly increasing", field="parameters.knots")
         size = len(knots) + 1
-        cov = numbers(values, "covariance", length=size * size)
-        if any(v < 0 for v in cov[:: size + 1]):
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, size)
         return cls(
             knots, numbers(values, "log_slopes", length=size, low=-700.0, high=700.0), cov,
             number(values, "roughness", low=0.0), saved_line(values),

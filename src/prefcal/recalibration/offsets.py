@@ -15,7 +15,16 @@ from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register, texts
+from prefcal.recalibration.base import (
+    Context,
+    Data,
+    Recalibrator,
+    covariance_matrix,
+    number,
+    numbers,
+    register,
+    texts,
+)
 from prefcal.recalibration.conditional_logit import (
     SCALE_SD,
     ConditionalLogit,
@@ -113,8 +122,7 @@ class Offset(Recalibrator):
         DataError
             For a feature that never differs within an instance, and where no outcome tells an order.
         """
-        if options:
-            raise UsageError(f"the offset map has no option {next(iter(options))!r}; allowed: item_features")
+        cls.refuse_options(options, "item_features")
         names = tuple(data.item_features) if item_features is None else tuple(item_features)
         if not names:
             raise UsageError(
@@ -247,9 +255,7 @@ class Offset(Recalibrator):
             raise DataError(
                 f"must be a list of {k} of true, false, got {str(binary)[:40]!r}", field="parameters.binary"
             )
-        cov = numbers(values, "covariance", length=(k + 1) ** 2)
-        if any(v < 0 for v in cov[:: k + 2]):
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, k + 1)
         return cls(
             str(kind), names, number(values, "scale", low=0.0), numbers(values, "effects", length=k),
             numbers(values, "measured", length=k + 1),

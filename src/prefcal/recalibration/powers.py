@@ -16,6 +16,7 @@ from prefcal.data.ragged import FloatArray
 from prefcal.distributions.babington_smith import BabingtonSmith
 from prefcal.distributions.base import chunks
 from prefcal.distributions.categorical import Categorical
+from prefcal.distributions.pairwise import scaled_pair_probs
 from prefcal.estimators.inputs import aligned_ranks
 from prefcal.recalibration.choices import BoolArray, Choice, Jets
 from prefcal.recalibration.likelihood import agreeing, observed_log_prob
@@ -102,7 +103,7 @@ class Compared(Choice):
 
     def log_prob(self, scale: FloatArray | float) -> FloatArray:
         """See :meth:`Choice.log_prob`."""
-        return observed_log_prob(scaled_comparisons(self.h, np.asarray(scale)), self.y)
+        return observed_log_prob(BabingtonSmith(scaled_pair_probs(self.h.probs, scale)), self.y)
 
     def jets(self, scale: FloatArray | float) -> Jets:
         """See :meth:`Choice.jets`; central differences, relative error about 1e-8 and 1e-4."""
@@ -125,29 +126,6 @@ class Compared(Choice):
         with np.errstate(divide="ignore"):
             odds = np.log(self.h.probs) - np.log(self.h.probs.transpose(0, 2, 1))
         return float(np.minimum(np.abs(odds), 30.0).mean())
-
-
-def scaled_comparisons(h: BabingtonSmith, a: FloatArray | float) -> BabingtonSmith:
-    """The model with the log-odds of its comparisons multiplied by ``a``; certain ones stay certain."""
-    return BabingtonSmith(scaled_pair_probs(h.probs, a))
-
-
-def scaled_pair_probs(probs: FloatArray, a: FloatArray | float) -> FloatArray:
-    """Pairwise probabilities with their log-odds multiplied by ``a`` (a number, or one for each instance)."""
-    factor = np.asarray(a, dtype=np.float64).reshape(-1, 1, 1)
-    with np.errstate(divide="ignore"):
-        odds = np.log(probs) - np.log(probs.transpose(0, 2, 1))
-    odds = np.where(np.isinf(odds), odds, np.where(np.isinf(odds), 0.0, odds) * factor)
-    with np.errstate(over="ignore"):
-        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
-
-
-def powered(h: Categorical, a: float) -> Categorical:
-    """Probabilities to the power ``a`` >= 0, renormalised; what had probability 0 keeps it."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_p = np.where(h.probs > 0, a * np.log(h.probs), -np.inf)
-    p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-    return Categorical(h.orders, p / p.sum(axis=1, keepdims=True))
 
 
 def compared_choices(h: BabingtonSmith, y: Outcomes) -> list[Choice]:

@@ -12,13 +12,13 @@ import numpy as np
 from prefcal.distributions.babington_smith import BabingtonSmith
 from prefcal.distributions.base import Distribution
 from prefcal.distributions.categorical import Categorical
-from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError
 from prefcal.recalibration.base import (
     Context,
     Data,
     Recalibrator,
+    bounded_exp,
     interval_of,
     number,
     numbers,
@@ -28,13 +28,7 @@ from prefcal.recalibration.base import (
 )
 from prefcal.recalibration.choices import Choice, Single, choices, pair_choices
 from prefcal.recalibration.likelihood import observed_log_prob
-from prefcal.recalibration.powers import (
-    compared_choices,
-    listed_choices,
-    powered,
-    scaled_comparisons,
-    scaled_pair_probs,
-)
+from prefcal.recalibration.powers import compared_choices, listed_choices
 from prefcal.recalibration.scales import LOG_SCALE_LIMIT, constant, fit_log_scale, not_positive, slope
 from prefcal.result import Estimate
 
@@ -122,12 +116,13 @@ class Temperature(Recalibrator):
             lowest = 1 / most if most > 0 else math.inf
             return cls(math.inf, (lowest, math.inf), raw.value, raw.interval, raw.note, n_impossible, kind)
         return cls(
-            math.exp(-log_scale), (_exp(-high), _exp(-low)), raw.value, raw.interval, raw.note, n_impossible, kind
+            math.exp(-log_scale), (bounded_exp(-high), bounded_exp(-low)), raw.value, raw.interval, raw.note,
+            n_impossible, kind,
         )  # fmt: skip
 
     def apply(self, h: Distribution, context: Context) -> Distribution:
         """See :meth:`Recalibrator.apply`."""
-        return sharpened(h, 1.0 / self.temperature)
+        return h.scaled(1.0 / self.temperature)
 
     def describe(self) -> str:
         """See :meth:`Recalibrator.describe`."""
@@ -217,18 +212,6 @@ def information_warnings(raw: Estimate) -> tuple[str, ...]:
 FLAT = "Makes all candidates equally likely: the scores do not rank the better candidate higher."
 
 
-def sharpened(h: Distribution, scale: float) -> Distribution:
-    """The forecasts with scores or log-odds multiplied by ``scale`` > 0."""
-    if isinstance(h, PlackettLuce):
-        return h.scaled(scale)
-    if isinstance(h, Categorical):
-        return powered(h, scale)
-    if isinstance(h, BabingtonSmith):
-        return scaled_comparisons(h, scale)
-    assert isinstance(h, Pairwise)
-    return Pairwise(scaled_pair_probs(h.probs, scale))
-
-
 def choices_of(data: Data) -> tuple[list[Choice], int]:
     """Choices of the possible records, and how many were impossible at every scale."""
     h, y = data.h, data.y
@@ -250,7 +233,3 @@ def choices_of(data: Data) -> tuple[list[Choice], int]:
             rows = np.arange(len(y))[part.rows][keep]
             out.append(Single(rows, part.left, part.complete, part.gaps[keep]))
     return out, impossible
-
-
-def _exp(x: float) -> float:
-    return math.exp(min(max(x, -700.0), 700.0))

@@ -16,7 +16,7 @@ from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
 from prefcal.estimators.binned import Z95
 from prefcal.estimators.inputs import aligned_ranks
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, register
 from prefcal.recalibration.conditional_logit import (
     EQUAL_SCORES,
     LOG_LIMIT,
@@ -96,8 +96,7 @@ class Ties(Recalibrator):
         DataError
             Where ties are of unknown meaning, no pair of items was ranked, or scores are equal within every instance.
         """
-        if options:
-            raise UsageError(f"the ties map has no option {next(iter(options))!r}; it has none")
+        cls.refuse_options(options)
         if data.y.ties != "equal":
             raise DataError(
                 "the ties map needs outcomes whose equal ranks mean equally good; these mean an unknown order. Build "
@@ -212,9 +211,7 @@ class Ties(Recalibrator):
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         """See :meth:`Recalibrator.from_parameters`."""
-        cov = numbers(values, "covariance", length=4)
-        if cov[0] < 0 or cov[3] < 0:
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, 2)
         scale = number(values, "scale", low=0.0)
         if scale == 0.0:
             raise DataError("must be above 0", field="parameters.scale")

@@ -15,11 +15,16 @@ from prefcal.distributions.mixture import Mixture
 from prefcal.distributions.pairwise import Pairwise
 from prefcal.distributions.plackett_luce import PlackettLuce
 from prefcal.errors import DataError, UsageError
-from prefcal.estimators.binned import Z95
-from prefcal.recalibration.base import Context, Data, Recalibrator, number, numbers, register
+from prefcal.recalibration.base import Context, Data, Recalibrator, covariance_matrix, number, register
 from prefcal.recalibration.conditional_logit import shown
-from prefcal.recalibration.mixing import fit_mixture, logistic, saved_mixture_line
-from prefcal.recalibration.temperature import WORDS, Temperature, information_warnings, sharpened
+from prefcal.recalibration.mixing import (
+    fit_mixture,
+    saved_mixture_line,
+    saved_weight,
+    temperature_estimate,
+    weight_estimate,
+)
+from prefcal.recalibration.temperature import WORDS, Temperature, information_warnings
 from prefcal.result import Estimate
 
 
@@ -132,8 +137,7 @@ class Uniform(Recalibrator):
             Where no outcome tells an order, the scores are equal within every instance, or what was observed has no
             exact likelihood (see :func:`prefcal.recalibration.likelihood.observed_log_prob`).
         """
-        if options:
-            raise UsageError(f"the uniform map has no option {next(iter(options))!r}; it has none")
+        cls.refuse_options(options)
         found = fit_mixture(data)
         return cls(type(data.h).__name__, found.epsilon, found.log_scale, found.covariance, found.line)
 
@@ -142,7 +146,7 @@ class Uniform(Recalibrator):
         if type(h).__name__ != self.kind:
             raise UsageError(f"this uniform map was fitted on {self.kind} forecasts, got {type(h).__name__}")
         if self.line is not None:
-            h = sharpened(h, math.exp(self.log_scale))
+            h = h.scaled(math.exp(self.log_scale))
         if isinstance(h, Pairwise):
             return Pairwise((1 - self.epsilon) * h.probs + 0.5 * self.epsilon)
         return WithUniform(h, self.epsilon)
@@ -150,12 +154,9 @@ class Uniform(Recalibrator):
     @property
     def estimates(self) -> dict[str, Estimate]:
         """``epsilon``, and ``temperature`` where one is fitted."""
-        z, se = math.log(self.epsilon) - math.log1p(-self.epsilon), math.sqrt(self.covariance[3])
-        out = {"epsilon": Estimate(self.epsilon, (logistic(z - Z95 * se), logistic(z + Z95 * se)))}
+        out = {"epsilon": weight_estimate(self.epsilon, math.sqrt(self.covariance[3]))}
         if self.line is not None:
-            se = math.sqrt(self.covariance[0])
-            low, value, high = (math.exp(min(c * Z95 * se - self.log_scale, 700.0)) for c in (-1, 0, 1))
-            out["temperature"] = Estimate(value, (low, high))
+            out["temperature"] = temperature_estimate(self.log_scale, math.sqrt(self.covariance[0]))
         return out
 
     @property
@@ -195,13 +196,9 @@ class Uniform(Recalibrator):
             raise DataError(
                 f"must be one of {', '.join(cls.accepts)}, got {str(kind)[:40]!r}", field="parameters.kind"
             )
-        epsilon = number(values, "epsilon", low=0.0, high=1.0)
-        if epsilon in (0.0, 1.0):
-            raise DataError(f"must lie strictly between 0 and 1, got {epsilon:g}", field="parameters.epsilon")
+        epsilon = saved_weight(values)
         line = saved_mixture_line(values, str(kind))
-        cov = numbers(values, "covariance", length=4)
-        if cov[0] < 0 or cov[3] < 0:
-            raise DataError("must have no negative variance on its diagonal", field="parameters.covariance")
+        cov = covariance_matrix(values, 2)
         return cls(
             str(kind), epsilon, number(values, "log_scale", low=-700.0, high=700.0), cov,
             line,

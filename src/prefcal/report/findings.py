@@ -84,11 +84,12 @@ def findings_of(results: Iterable[Result]) -> list[Finding]:
     for same in by_notion.values():
         if len(same) > 1:
             found.append((_COMPARISON, 0.0, _comparison(same)))
+    silent = {r.model for r in overall if r.notion.startswith("sub-2") and _shared(r)}  # they order nothing
     for r in overall:
         found.append((_OVERALL, _size(r), _verdict(r)))
         if math.isinf(metric(r, "log_loss")):
             found.append((_EXTREME, _size(r), _ruled_out(r)))
-        if _says_little(r):
+        if _says_little(r, r.model in silent):
             found.append((_VALUE, 0.0, _uninformative(r)))
         if r.n_events and (coverage := _coverage(r)) is not None:
             found.append((_COVERAGE, 0.0, coverage))
@@ -273,20 +274,29 @@ def _share_explained(r: Result) -> float:
     return resolution / uncertainty if uncertainty > 0 else math.nan
 
 
-def _says_little(r: Result) -> bool:
+def _says_little(r: Result, silent: bool) -> bool:
     if r.verdict == "miscalibrated" or r.estimator != "ece":
         return False
     near_half = r.notion.startswith("sub-2") and r.items == "exchangeable" and metric(r, "mean_forecast") < 0.55
-    # Where the candidates share every event equally there is nothing uncertain to explain.
-    shared = metric(r, "brier_uncertainty") <= 1e-12 and 1e-12 < metric(r, "accuracy") < 1 - 1e-12
-    return _share_explained(r) < USELESS_RESOLUTION or near_half or shared
+    return _share_explained(r) < USELESS_RESOLUTION or near_half or silent or _shared(r)
+
+
+def _shared(r: Result) -> bool:
+    """Whether equals share (nearly) every event: it happens by the fraction that was forecast, whatever happens.
+
+    The fractions are 1/2 at most, and one of them where lists are equally long.
+    """
+    mean, uncertainty = metric(r, "accuracy"), metric(r, "brier_uncertainty")
+    if not 1e-12 < mean < 1 - 1e-12:
+        return False
+    halves = uncertainty + mean**2 <= mean / 2 + 1e-12  # mean of y^2, and y^2 <= y / 2 up to 1/2
+    return uncertainty <= 1e-12 or (halves and metric(r, "brier") <= 1e-12)
 
 
 def _uninformative(r: Result) -> Finding:
     share = _share_explained(r)
-    knows = (
-        "" if math.isnan(share) else f"It explains {percent(max(share, 0.0))} of what is uncertain about the events"
-    )
+    nothing = math.isnan(share) or _shared(r)  # is uncertain
+    knows = "" if nothing else f"It explains {percent(max(share, 0.0))} of what is uncertain about the events"
     said = f"its mean forecast is {percent(metric(r, 'mean_forecast'))}"
     how = "is honest, but says" if r.verdict == "calibrated" else "says"
     return Finding(

@@ -24,8 +24,8 @@ def render_power(plan: Plan) -> str:
     s = plan.settings
     kind = "over-confident" if plan.temperature > 1 else "under-confident"
     intro = (
-        f"To reject calibration at {_percent(s['alpha'])} with power {_percent(s['target'])}, when the scores should "
-        f"be divided by {plan.temperature:.2f} ({kind}), a binned error of {decimal(plan.ece.value)} in "
+        f"To reject calibration at {_percent(s['alpha'])} with power {_percent(s['target'])}, when {s['divided']} "
+        f"should be divided by {plan.temperature:.2f} ({kind}), a binned error of {decimal(plan.ece.value)} in "
         f"{clean(s['notion'])}, it takes"
     )
     lines = [
@@ -70,7 +70,7 @@ def instances(n: Estimate) -> str:
 
 
 def detectable_text(above: Estimate | None, below: Estimate | None) -> str:
-    """What a data set could have shown, as half a sentence; empty where nothing is known.
+    """What a data set could have shown, as half a sentence; empty where nothing is known (NaN too).
 
     Examples
     --------
@@ -79,13 +79,13 @@ def detectable_text(above: Estimate | None, below: Estimate | None) -> str:
     >>> detectable_text(Estimate(math.inf), Estimate(0.0))
     'this data could not have shown any temperature error reliably'
     """
-    parts = []
-    if above is not None and math.isfinite(above.value):
-        parts.append(f"above {significant(above.value)}")
-    if below is not None and below.value > 0:
-        parts.append(f"below {significant(below.value)}")
-    if above is None and below is None:
+    if above is None or below is None or math.isnan(above.value):
         return ""
+    parts = []
+    if math.isfinite(above.value):
+        parts.append(f"above {significant(above.value)}")
+    if below.value > 0:
+        parts.append(f"below {significant(below.value)}")
     if not parts:
         return "this data could not have shown any temperature error reliably"
     return f"this data could only have shown a temperature {' or '.join(parts)}"

@@ -15,7 +15,7 @@ import numpy as np
 import prefcal
 from prefcal.audited import Audit, write_files
 from prefcal.data.source import InputInfo
-from prefcal.errors import DataError, UsageError
+from prefcal.errors import DataError, require_whole
 from prefcal.studies.reward_models.claims import Claim, conclude
 from prefcal.studies.reward_models.measures import Observable
 from prefcal.studies.reward_models.parts import (
@@ -74,9 +74,7 @@ class Settings:
     def __post_init__(self) -> None:
         least = {"seed": 0, "bins": 1, "draws": 99, "splits": 1, "resamples": 2, "table_resamples": 2, "repeats": 1}
         for name, low in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < low:
-                raise UsageError(f"{name} must be a whole number, at least {low}, got {value!r}")
+            require_whole(name, getattr(self, name), low)
 
 
 @dataclass(frozen=True, slots=True)
