@@ -6,9 +6,11 @@ plus four binomial standard deviations.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -149,6 +151,7 @@ def test_intervals_cover_the_population_error(n, scale):
 
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "validity"
+MODULES = ("worlds", "simulation", "others", "tables", "tables_others", "run")
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +159,10 @@ def study():
     """The modules of the validity study, which is a script."""
     sys.path.insert(0, str(STUDY))
     try:
-        import run
-        import simulation
-        import tables
-        import worlds
-
-        yield {"run": run, "simulation": simulation, "tables": tables, "worlds": worlds}
+        yield {name: importlib.import_module(name) for name in MODULES}
     finally:
         sys.path.remove(str(STUDY))
-        for name in ("run", "simulation", "tables", "worlds"):
+        for name in MODULES:
             sys.modules.pop(name, None)
 
 
@@ -212,6 +210,46 @@ def test_expected_outcomes_are_those_of_many_draws(study, truth, items):
         assert audit[notion].debiased == pytest.approx(error, abs=0.008)
         low, high = audit[notion].interval
         assert low - 0.003 <= error <= high + 0.003
+
+
+@pytest.mark.parametrize("kind", ["scalar", "vector"])
+def test_the_study_of_the_other_estimators_measures_what_an_audit_prints(study, kind):
+    """Two data sets, each audited with the study's seed: every estimate to rounding."""
+    world = study["worlds"].World("pl", 4, 2.0)
+    chosen = study["others"].OtherCell(world, kind, 60)
+    records = {(r["notion"], r["estimator"]): r for r in chosen.batch(3, runs=2)}
+    rng = np.random.default_rng([zlib.crc32(chosen.name.encode()), 3])
+    audits = []
+    for run in range(2):
+        h, truth = world.draw(60, rng)
+        y = study["worlds"].observed(truth, rng)
+        items = "exchangeable" if kind == "scalar" else "labelled"
+        audits.append(pc.audit(h, y, notions=chosen.notions, items=items, draws=199, seed=3000 + run))
+    checked = 0
+    for (notion, name), record in records.items():
+        if name in study["others"].METHODS:
+            continue
+        found = [a[notion] if name == "kernel" else a[notion].metrics[name] for a in audits]
+        assert record["value"] == pytest.approx(sum(e.value for e in found), rel=1e-9)
+        assert record["rejected"] == sum(e.p_value <= 0.05 for e in found)
+        if kind == "scalar":
+            assert record["debiased"] == pytest.approx(sum(e.debiased for e in found), rel=1e-9)
+            assert record["width"] == pytest.approx(sum(e.interval[1] - e.interval[0] for e in found), rel=1e-9)
+        checked += 1
+    assert checked == (16 if kind == "scalar" else 6)
+
+
+@pytest.mark.parametrize(("truth", "m"), [("pl", 4), ("mallows", 2), ("categorical", 4)])
+def test_the_populations_other_errors_are_those_of_many_draws(study, truth, m):
+    """Exact expectations against 10,000 drawn outcomes; smooth and cumulative errors have noise of their own."""
+    world = study["worlds"].World(truth, m, study["worlds"].DISTORTIONS[truth][-1])
+    exact = study["others"].population(world, ("sub-2",), 20_000)
+    rng = np.random.default_rng(8)
+    h, drawn = world.draw(10_000, rng)
+    found = study["others"].scalar(h, study["worlds"].observed(drawn, rng), ["sub-2"], 0)
+    for key, estimate in found.items():
+        low, high = estimate.interval
+        assert low - 0.004 <= exact[key] <= high + 0.004, key
 
 
 def test_calibrated_models_in_short(study):
@@ -277,9 +315,12 @@ def test_the_study_goes_on_where_it_was_and_adds_up(study, tmp_path):
 
 def test_the_page_shows_the_stored_results(study):
     """docs/validity.md is what the stored sums give, and these meet the promises where they are made."""
-    rows = json.loads((STUDY / "results.json").read_text())
+    rows, others = (json.loads((STUDY / f"{name}.json").read_text()) for name in ("results", "others"))
     page = (STUDY.parents[1] / "docs" / "validity.md").read_text(encoding="utf-8")
-    assert page == study["tables"].render(rows)
+    assert page == study["tables"].render(rows) + study["tables_others"].render_others(others)
+    tested = [r for r in others if r["calibrated"] and r.get("tested")]
+    for (name, n), part in study["tables"].groups(tested, "estimator", "n"):
+        assert sum(r["rejected"] for r in part) <= 0.075 * sum(r["tested"] for r in part), (name, n)
     for test, least, most in (("exact", 0.035, 0.065), ("normal", 0.0, 0.075)):
         tested = [r for r in rows if r["calibrated"] and f"reject_{test}" in r]
         for n in study["simulation"].SIZES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from prefcal.notions.notion import Notion
 
 BINS = 15
 ALPHA = 0.05
-#: Null draws: p <= .05 is exact for 199 (at most nine draws above). Interval draws: the audit takes 1000.
-EXACT_DRAWS, NORMAL_DRAWS, INTERVAL_DRAWS = 199, 199, 200
+#: Null draws: p <= .05 has the size .05 for 199 (at most nine draws above) and for 39 (at most one). Interval draws:
+#: the audit takes 1000.
+EXACT_DRAWS = {50: 199, 200: 199, 1000: 199, 5000: 39}
+NORMAL_DRAWS, INTERVAL_DRAWS = 199, 200
 SIZES = (50, 200, 1000, 5000)
 ITEMS = (2, 3, 4, 10)
-#: Data sets of a batch, and the share of the wanted runs, by number of instances.
+#: Data sets of a batch, and the share of the wanted runs for miscalibrated models, by number of instances.
 BATCH = {50: 50, 200: 50, 1000: 25, 5000: 10}
-SHARE = {50: 1.0, 200: 1.0, 1000: 0.5, 5000: 0.2}
+SHARE = {50: 1.0, 200: 1.0, 1000: 1.0, 5000: 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,17 @@ class Cell:
 
     @property
     def exact(self) -> bool:
-        """Whether outcomes are redrawn: for the size of the test where affordable, and for power at n = 200."""
-        if self.world.calibrated:
-            return self.n <= 1000 or self.world.m <= 4
-        return self.n == 200
+        """Whether outcomes are redrawn: for the size of the test, and for power at n = 200."""
+        return self.world.calibrated or self.n == 200
+
+    def batches(self, runs: int) -> int:
+        """How many batches make up the wanted runs of this cell."""
+        share = 1.0 if self.world.calibrated else SHARE[self.n]
+        return math.ceil(runs * share / BATCH[self.n])
+
+    def batch(self, index: int) -> list[dict[str, Any]]:
+        """One record of sums for each notion."""
+        return batch(self, index)
 
 
 def cells() -> Iterator[Cell]:
@@ -105,7 +115,7 @@ def batch(cell: Cell, index: int, runs: int | None = None) -> list[dict[str, Any
     tables = fill_tables(h, y, families(cell), clusters=None, seed=index, **shared)
     laws: list[Any] = [None] * len(tables)
     if cell.exact:
-        laws = [found[1]["run"] for found in monte_carlo(h, y, tables, draws=EXACT_DRAWS, rng=rng, **shared)]
+        laws = [found[1]["run"] for found in monte_carlo(h, y, tables, draws=EXACT_DRAWS[n], rng=rng, **shared)]
     errors = population(cell.world, cell.items, tuple(cell.notions))
     out = []
     for notion, t, law, error in zip(cell.notions, tables, laws, errors, strict=True):

@@ -13,14 +13,16 @@ A calibrated model states the truth. A miscalibrated one multiplies the scores (
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from prefcal import Categorical, Mallows, Outcomes, PlackettLuce
+from prefcal.data.ragged import FloatArray
 from prefcal.distributions.base import Block, Distribution
 from prefcal.estimators.binned import ece
-from prefcal.estimators.events import Family, Forecast, Pairs, Rankwise, TopChoice
+from prefcal.estimators.events import Family, Forecast
 
 #: How the models of each truth are distorted; the first is calibrated.
 DISTORTIONS = {
@@ -68,35 +70,38 @@ def observed(truth: Distribution, rng: np.random.Generator) -> Outcomes:
     return Outcomes.from_orders(truth.sample(1, rng)[:, 0])
 
 
-def expected(family: Family, forecast: Forecast, truth: Distribution) -> np.ndarray:
-    """(b, e) probability, under the truth, of each event of a forecast: no outcome is drawn."""
-    if isinstance(family, Pairs):
-        first, second = np.triu_indices(truth.n_items, 1)
-        odds = truth.pair_log_odds(first, second)
-        return np.where(forecast.guess == 0, 0.5, 1 / (1 + np.exp(-forecast.guess * odds)))
-    if isinstance(family, TopChoice):
-        return (forecast.guess * np.exp(truth.top_log_probs())).sum(axis=1, keepdims=True)
-    assert isinstance(family, Rankwise)
-    return family.forecast(Block(slice(None), truth, None)).p
+def expectations(
+    world: World, families: list[Family], size: int, seed: int
+) -> Iterator[tuple[int, Forecast, FloatArray]]:
+    """Of ``size`` instances, by blocks: (index of the family, its forecasts, the expected outcomes)."""
+    rng = np.random.default_rng([seed, world.m, 77])
+    step = min(size, 20_000)
+    for _ in range(size // step):
+        h, truth = world.draw(step, rng)
+        for i, family in enumerate(families):
+            for start in range(0, step, 2000):
+                part = slice(start, start + 2000)
+                forecast = family.forecast(Block(slice(None), h[part], None))
+                yield i, forecast, family.expected(forecast, Block(slice(None), truth[part], None))[0]
 
 
 def population_error(world: World, families: list[Family], bins: int, size: int, seed: int = 0) -> list[float]:
     """The binned error that each family's estimate estimates: over ``size`` instances, expectations for outcomes."""
-    rng = np.random.default_rng([seed, world.m, 77])
     sums = [np.zeros((2, f.n_members * bins)) for f in families]
-    step = min(size, 20_000)
-    for _ in range(size // step):
-        h, truth = world.draw(step, rng)
-        for family, total in zip(families, sums, strict=True):
-            for start in range(0, step, 2000):
-                part = slice(start, start + 2000)
-                forecast = family.forecast(Block(slice(None), h[part], None))
-                cell = np.broadcast_to(family.residual_cells(forecast, bins), forecast.p.shape).ravel()
-                gap = (expected(family, forecast, truth[part]) - forecast.p).ravel()
-                total[0] += np.bincount(cell, gap, minlength=total.shape[1])
-                total[1] += np.bincount(cell, minlength=total.shape[1])
+    for i, forecast, chance in expectations(world, families, size, seed):
+        cell = np.broadcast_to(families[i].residual_cells(forecast, bins), forecast.p.shape).ravel()
+        sums[i][0] += np.bincount(cell, (chance - forecast.p).ravel(), minlength=sums[i].shape[1])
+        sums[i][1] += np.bincount(cell, minlength=sums[i].shape[1])
     out = []
     for family, (residual, weight) in zip(families, sums, strict=True):
         owned = np.repeat(weight.reshape(family.n_members, bins).sum(axis=1), bins)
         out.append(float(ece(residual, owned, family.n_members)))
     return out
+
+
+def events(world: World, families: list[Family], size: int, seed: int) -> list[tuple[FloatArray, FloatArray]]:
+    """Forecasts and expected outcomes of all events of ``size`` instances, for each family."""
+    found: list[list[tuple[FloatArray, FloatArray]]] = [[] for _ in families]
+    for i, forecast, chance in expectations(world, families, size, seed):
+        found[i].append((forecast.p.ravel(), np.broadcast_to(chance, forecast.p.shape).ravel()))
+    return [(np.concatenate([p for p, _ in f]), np.concatenate([q for _, q in f])) for f in found]
