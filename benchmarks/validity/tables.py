@@ -60,9 +60,23 @@ def share(count: int, runs: int) -> str:
 
 
 def pooled(rows: list[Row], name: str) -> str:
-    """The rate of a count over rows that have it; a dash if none has."""
+    """The mean rate of a count over rows that have it; a dash if none has."""
     having = [r for r in rows if name in r]
-    return share(sum(r[name] for r in having), sum(r["runs"] for r in having)) if having else "-"
+    return average([(r[name], r["runs"]) for r in having])
+
+
+def average(counts: list[tuple[int, int]]) -> str:
+    """The mean of rates (count, runs), each cell weighing the same, with its standard error, in per cent."""
+    if not counts:
+        return "-"
+    rates = [count / runs for count, runs in counts]
+    variance = sum(rate * (1 - rate) / runs for rate, (_, runs) in zip(rates, counts, strict=True))
+    return f"{100 * sum(rates) / len(rates):.1f} ± {100 * math.sqrt(variance) / len(rates):.1f}"
+
+
+def coverage(rows: list[Row]) -> str:
+    """The mean rate at which intervals hold the population's error."""
+    return average([(covered(r), r["runs"]) for r in rows])
 
 
 def covered(row: Row) -> int:
@@ -119,10 +133,7 @@ def coverage_table(rows: list[Row]) -> str:
         near = [r for r in part if not r["calibrated"] and standard_errors(r) <= 3]
         far = [r for r in part if not r["calibrated"] and standard_errors(r) > 3]
         calibrated = [r for r in part if r["calibrated"]]
-        rates = [
-            share(sum(map(covered, some)), sum(r["runs"] for r in some)) if some else "-"
-            for some in (calibrated, near, far)
-        ]
+        rates = [coverage(some) for some in (calibrated, near, far)]
         low = min(part, key=lambda r: covered(r) / r["runs"])
         lines.append(
             [
@@ -178,8 +189,8 @@ def render(rows: list[Row]) -> str:
         exact_draws=f"{EXACT_DRAWS[200]} ({EXACT_DRAWS[5000]} at n = 5,000)",
         interval_draws=INTERVAL_DRAWS, level=100 * ALPHA,
         exact=pooled(calibrated, "reject_exact"), normal=pooled(calibrated, "reject_normal"),
-        coverage=share(sum(map(covered, rows)), sum(r["runs"] for r in rows)),
-        far_coverage=share(sum(map(covered, far)), sum(r["runs"] for r in far)), far=len(far),
+        coverage=coverage(rows),
+        far_coverage=coverage(far), far=len(far),
         low=sum(beyond(r, covered(r), 0.92) < 0 for r in rows),
         surely_low=sum(beyond(r, covered(r), 0.92) < -3 for r in rows),
         lowest="; ".join(
@@ -204,7 +215,7 @@ def render(rows: list[Row]) -> str:
 TEXT = """# Do the tests and intervals keep their promises?
 
 `benchmarks/validity/run.py --table` makes this page from `benchmarks/validity/results.json`. Rates are in per
-cent, each with its binomial standard error.
+cent, each with its binomial standard error; where several cells are summed up, each weighs the same.
 
 ## What was simulated
 
