@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from prefcal.estimators.events import family_for
 from prefcal.estimators.isotonic import decomposition
 from prefcal.estimators.points import Points
 from prefcal.estimators.profile import ERRORS, judge, profile
-from prefcal.estimators.residuals import gather
+from prefcal.estimators.residuals import gather, independent_noise
 from prefcal.estimators.scalar import fill_tables
 from prefcal.estimators.smooth import smooth_ece
 from prefcal.notions.notion import Notion
@@ -115,6 +116,36 @@ def test_exact_and_multiplier_null_agree(monkeypatch):
     for name in ERRORS:
         tolerance = 0.2 if name.startswith("mcb") else 0.1
         assert normal[name].null_mean == pytest.approx(exact[name].null_mean, rel=tolerance), name
+
+
+def test_one_event_an_instance_has_an_exact_null_without_drawing_rankings(monkeypatch):
+    """Top choices of 500 instances: drawn rankings and independent events give the same null, here to a tenth."""
+    h, y = world(4, 500)
+    drawn = of(h, y, "top-1:confidence", draws=299)
+    monkeypatch.setattr(module, "EXACT_BUDGET", 500 * 299)
+    single = of(h, y, "top-1:confidence", draws=299)
+    for name in ERRORS:
+        assert "drawn from the forecasts" in drawn[name].note
+        assert "drawn from the forecasts" in single[name].note
+        assert single[name].null_mean != drawn[name].null_mean
+        assert single[name].null_mean == pytest.approx(drawn[name].null_mean, rel=0.1), name
+
+
+def test_independent_events_have_the_mean_and_the_variance_of_their_forecasts():
+    """20,000 draws of weighted events; none where a unit has several, or candidates share one."""
+    h, y = world(6, 40)
+    family = family_for(Notion.parse("top-1:confidence"), "exchangeable", h, ties_equal=False)
+    events = gather(h, y, family, np.linspace(0.5, 2, 40), False, None)
+    noise = independent_noise(events, 20_000, np.random.default_rng(0))
+    sd = events.w * np.sqrt(events.p * (1 - events.p))
+    assert (np.abs(noise.mean(axis=0)) < 5 * sd / math.sqrt(20_000)).all()
+    assert noise.std(axis=0) == pytest.approx(sd, rel=0.1)
+    pairs = gather(
+        h, y, family_for(Notion.parse("sub-2"), "exchangeable", h, ties_equal=False), np.ones(40), False, None
+    )
+    assert independent_noise(pairs, 9, np.random.default_rng(0)) is None
+    shared = replace(events, y=np.where(np.arange(40) == 3, 0.5, events.y))
+    assert independent_noise(shared, 9, np.random.default_rng(0)) is None
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.6])

@@ -4,7 +4,8 @@ All of them are functions of the residual process, w (y - p) / W in the order of
 independent unit (normal multipliers), and every estimator T is evaluated on the same draws:
 
 - *Null*: T of outcomes drawn from the forecasts, seen through the same observation, where that is affordable (exact
-  under full calibration); else T of the noise alone (large samples, needs the notion only). ``p_value`` is the share
+  under full calibration; where units have one event each, it is drawn by itself, which needs the notion only); else T
+  of the noise alone (large samples, needs the notion only). ``p_value`` is the share
   of draws that are as large.
 - *Bias*: T behaves like a norm: T^2 exceeds the squared error by about the null's mean square where the error is
   small; where it is large, the bias is what noise adds to the observed process. ``debiased`` goes from the signed
@@ -37,7 +38,14 @@ from prefcal.estimators.events import Family, log_loss
 from prefcal.estimators.isotonic import Score, decomposition, log_score, miscalibrations, recalibrated
 from prefcal.estimators.null import compare
 from prefcal.estimators.points import Points, sums_by
-from prefcal.estimators.residuals import Events, Layout, gather, multiplier_noise, simulated_noise
+from prefcal.estimators.residuals import (
+    Events,
+    Layout,
+    gather,
+    independent_noise,
+    multiplier_noise,
+    simulated_noise,
+)
 from prefcal.estimators.smooth import cosines, fixed_point, smooth_ece
 from prefcal.result import Estimate
 
@@ -122,9 +130,11 @@ def profile(
     events = gather(h, y, family, weights, per_instance, clusters)
     run = _Run(events, table, sampled, len(np.unique(events.member)) if table.members > 1 else 1)
     exact = None
-    simulable = not sampled and h.has_rankings and clusters is None and events.full
-    if simulable and max(len(events.p), int(h.sizes.sum())) * draws <= EXACT_BUDGET:
-        exact = simulated_noise(h, y, family, events, weights, per_instance, draws, rng)
+    if not sampled and len(events.p) * draws <= EXACT_BUDGET:
+        if h.has_rankings and clusters is None and events.full and int(h.sizes.sum()) * draws <= EXACT_BUDGET:
+            exact = simulated_noise(h, y, family, events, weights, per_instance, draws, rng)
+        else:
+            exact = independent_noise(events, draws, rng)
     chosen = np.arange(events.n_units)
     if events.n_units > 2 * SAMPLE:
         chosen = np.sort(rng.choice(events.n_units, SAMPLE, replace=False))

@@ -133,6 +133,19 @@ def multiplier_noise(
     return null, null - weight[:, None] * layout.residuals
 
 
+def independent_noise(events: Events, draws: int, rng: np.random.Generator) -> FloatArray | None:
+    """(d, e) residuals w (y - p) of events that happen with their forecast probability, each independently.
+
+    The law under the notion itself where every unit has one event. None where one has more, where another set of
+    events would be known in another draw, or where candidates share an event (y is a fraction).
+    """
+    if events.n_units < len(events.p) or not events.full or not np.isin(events.y, (0.0, 1.0)).all():
+        return None
+    noise = (rng.random((draws, len(events.p))) < events.p) - events.p
+    noise *= events.w
+    return noise
+
+
 def simulated_noise(
     h: Distribution,
     y: Outcomes,
