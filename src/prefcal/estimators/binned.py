@@ -20,6 +20,12 @@ _EXACT_TRIALS = 2000  # above it the normal approximation of a binomial band is 
 # standard deviations 1.05 at 0 and 1.2 at 1 (|z|: 0.60, 0.87). They minimise the mean squared bias over [0, 6]
 # plus 0.004 times the mean variance at 0, 1 and 2, with the bias at 0 held at 0.35.
 _KERNELS = ((-3.385, 0.4), (6.732, 0.6), (-3.198, 1.0), (0.604, 1.5))
+# At this p-value of what a tilt and a shift leave, half trust in them. At 0.05, gaps of one standard error without a
+# pattern came out a third of a standard error too low (0.1: a quarter to a third; each bin by itself: up to a fifth).
+_FADE_ROUGH = 0.1
+# Where the shared gap is this many standard errors of the bin, exp(-1/2) of that trust, and soon none: there |r| has
+# no bias to mend, and no shape need be believed.
+_NEAR_ZERO = 1.5
 # What is left at 0 is taken off where the table as a whole shows no more than noise: at a p-value p of the table,
 # p^4 / (p^4 + _FADE^4) of it. Of all ways to take off as much at calibration, a step in p would take off least from a
 # small miscalibration, whose p-values are lower; this is a step without the jump. A smaller _FADE leaves less at
@@ -152,43 +158,88 @@ def ece_debiased(
 ) -> FloatArray:
     """:func:`ece` with the bias of its absolute values removed, for (..., G * B) sums with standard deviations.
 
-    Each bin's |r| loses an amount that depends on z = r / s and nearly is its bias where |E z| > 0.4. Near 0 a kink
-    stays: no function of z is unbiased there. What it leaves at E z = 0 is taken off too as far as the table as a
-    whole shows nothing but noise (:func:`_noise_alone`): then the error of a calibrated model comes out near 0 on
-    average. It may be slightly negative. Its standard deviation is about twice the plain error's at calibration, and
-    the same where the error is large.
+    A bin's |r| loses an amount that depends on z = r / s and nearly is its bias where |E z| > 0.4. Near 0 a kink
+    stays: no function of z is unbiased there. So few z as possible should be near 0: where gaps are of the size of
+    noise, those of a tilt and a shift that all bins share, which are known much better, take the place of each bin's
+    own, as far as the residuals differ from them by no more than noise. (Gaps of about a standard error whose signs
+    alternate from bin to bin are taken for noise then, and come out lower than by each bin's own.) What is left at
+    E z = 0 is taken off too as far as the table as a whole shows nothing but noise: then the error of a calibrated
+    model comes out near 0 on average. It may be slightly negative. Its standard deviation is about twice the plain
+    error's at calibration, and the same where the error is large.
 
     ``squares`` is the (..., 2, 2) sum over instances of t t', t their :func:`prefcal.estimators.cells.contrasts`.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z2 = np.where(scale > 0, np.minimum(np.abs(residuals) / scale, 1e6) ** 2, 0.0)
-        share = np.where(weights > 0, scale / weights, 0.0)
+    share = np.divide(scale, weights, out=np.zeros(np.broadcast(scale, weights).shape), where=weights > 0)
+    sums = contrasts(residuals, members)
+    shared = _p_contrasts(sums, squares) / _FOR_SHARED
+    anywhere = _p_pattern(_z_squares(residuals, scale), share) / (1 - _FOR_SHARED)
+    left = _LEFT_AT_ZERO * _steps_up(np.minimum(np.minimum(shared, anywhere), 1.0), _FADE)
+    smooth, error = _tilt_and_shift(residuals, scale, sums, squares, members)
+    trust = _steps_up(_p_pattern(_z_squares(residuals - smooth, scale), share), _FADE_ROUGH)
+    trust = trust * np.exp(-_z_squares(smooth, scale) / (2 * _NEAR_ZERO**2))
+    sizes = trust * _less_bias(smooth, error, left) + (1 - trust) * _less_bias(residuals, scale, left)
+    return _mean_over_members(sizes, weights, members)
+
+
+def _z_squares(residuals: FloatArray, scale: FloatArray) -> FloatArray:
+    zeros = np.zeros(np.broadcast(residuals, scale).shape)
+    found: FloatArray = np.minimum(np.abs(np.divide(residuals, scale, out=zeros, where=scale > 0)), 1e6) ** 2
+    return found
+
+
+def _less_bias(residuals: FloatArray, scale: FloatArray, left: FloatArray) -> FloatArray:
+    """Sizes of residuals, less what noise of standard deviations ``scale`` adds to them."""
+    z2 = _z_squares(residuals, scale)
     bias = sum(a * np.exp(-z2 / (2 * s * s)) for a, s in _KERNELS)
-    p = _noise_alone(z2, share, contrasts(residuals, members), squares)
-    bias = bias + (_LEFT_AT_ZERO * p**4 / (p**4 + _FADE**4))[..., None]
-    return _mean_over_members(np.abs(residuals) - bias * scale, weights, members)
+    found: FloatArray = np.abs(residuals) - (bias + left) * scale
+    return found
 
 
-def _noise_alone(z2: FloatArray, share: FloatArray, sums: FloatArray, squares: FloatArray) -> FloatArray:
-    """(...) p-value of a table without any error, by two tests together (Bonferroni).
+def _steps_up(p: FloatArray, at: float) -> FloatArray:
+    """(..., 1) from 0 at a p-value of 0 to about 1 at 1, half of it at ``at``."""
+    found: FloatArray = (p**4 / (p**4 + at**4))[..., None]
+    return found
 
-    One looks for a tilt or a shift that all bins share, which is sharper for most models that are off. The other
-    looks for gaps of any pattern: the mean of z^2, weighted by the bins' part in the error.
-    """
+
+def _p_pattern(z2: FloatArray, share: FloatArray) -> FloatArray:
+    """(...) p-value of gaps of any pattern: the mean of z^2, weighted by the bins' part in the error."""
     from scipy.special import chdtrc
 
     total = share.sum(axis=-1, keepdims=True)
     part = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
     degrees = 1.0 / np.maximum((part**2).sum(axis=-1), 1e-300)
-    anywhere = np.where(total[..., 0] > 0, chdtrc(degrees, (part * z2).sum(axis=-1) * degrees), 1.0)
+    found: FloatArray = np.where(total[..., 0] > 0, chdtrc(degrees, (part * z2).sum(axis=-1) * degrees), 1.0)
+    return found
+
+
+def _p_contrasts(sums: FloatArray, squares: FloatArray) -> FloatArray:
+    """(...) p-value of a tilt or a shift that all bins share: sharper than any pattern for most models."""
+    from scipy.special import chdtrc
+
     values, vectors = np.linalg.eigh(squares)
     along = np.einsum("...i,...ij->...j", sums, vectors)
     # A direction whose variance is what rounding left (probabilities of a member add up to 1) tells nothing.
     live = values > 1e-9 * np.maximum(np.trace(squares, axis1=-2, axis2=-1)[..., None], 1e-300)
     square = np.divide(along**2, values, out=np.zeros_like(along), where=live & np.ones(along.shape, dtype=bool))
-    shared = chdtrc(np.maximum(live.sum(axis=-1), 1), square.sum(axis=-1))
-    smallest: FloatArray = np.minimum(np.minimum(shared / _FOR_SHARED, anywhere / (1 - _FOR_SHARED)), 1.0)
-    return smallest
+    found: FloatArray = chdtrc(np.maximum(live.sum(axis=-1), 1), square.sum(axis=-1))
+    return found
+
+
+def _tilt_and_shift(
+    residuals: FloatArray, scale: FloatArray, sums: FloatArray, squares: FloatArray, members: int
+) -> tuple[FloatArray, FloatArray]:
+    """(..., G * B) residual sums of one tilt and shift of all bins, and their standard errors.
+
+    Gaps s^2 (a + c place): what a logistic recalibration does to bins of variances s^2, to first order (Cox 1958). By
+    weighted least squares for independent bins; the errors are cluster-robust.
+    """
+    design = contrasts(np.eye(residuals.shape[-1]), members)
+    variance = scale**2
+    inverse = np.linalg.pinv(np.einsum("...g,gi,gj->...ij", variance, design, design), rcond=1e-8, hermitian=True)
+    fitted = variance * np.einsum("gi,...ij,...j->...g", design, inverse, sums)
+    error = np.einsum("gi,...ij,gj->...g", design, inverse @ squares @ inverse, design)
+    known = scale > 0  # a bin without noise is its own estimate
+    return np.where(known, fitted, residuals), variance * np.sqrt(np.maximum(error, 0.0))
 
 
 def reliability_curve(table: CellTable) -> tuple[CurvePoint, ...]:
