@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -302,3 +303,17 @@ def test_bins_without_noise_keep_their_gap():
     assert 0.5 - 0.3 < found < 0.5 + 0.05
     none = ece_debiased(residuals, np.zeros(5), np.full(5, 10.0), 1, np.zeros((2, 2)))
     assert none == pytest.approx(np.abs(residuals).sum() / 10)
+
+
+def test_memory_of_debiasing_is_linear_in_the_cells():
+    """Labelled notions have thousands of members: 5,040 of full:rankwise over seven items, times the bins."""
+    size = 5_040 * 15
+    r = np.random.default_rng(0).standard_normal(size)
+    tracemalloc.start()
+    try:
+        found = ece_debiased(r, np.ones(size), np.full(size, 15.0), 5_040, size * np.eye(2))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert abs(found) < 0.2
+    assert peak < 100 * 8 * size

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefcal.data.ragged import FloatArray
-from prefcal.estimators.cells import MOMENTS, SUMS, CellTable, contrasts
+from prefcal.estimators.cells import MOMENTS, SUMS, CellTable, contrast_directions, contrasts
 from prefcal.result import CurvePoint, Estimate, Interval
 
 Z95 = 1.959963984540054
@@ -233,11 +233,11 @@ def _tilt_and_shift(
     Gaps s^2 (a + c place): what a logistic recalibration does to bins of variances s^2, to first order (Cox 1958). By
     weighted least squares for independent bins; the errors are cluster-robust.
     """
-    design = contrasts(np.eye(residuals.shape[-1]), members)
+    along = contrast_directions(residuals.shape[-1], members)
     variance = scale**2
-    inverse = np.linalg.pinv(np.einsum("...g,gi,gj->...ij", variance, design, design), rcond=1e-8, hermitian=True)
-    fitted = variance * np.einsum("gi,...ij,...j->...g", design, inverse, sums)
-    error = np.einsum("gi,...ij,gj->...g", design, inverse @ squares @ inverse, design)
+    inverse = np.linalg.pinv(np.einsum("...g,ig,jg->...ij", variance, along, along), rcond=1e-8, hermitian=True)
+    fitted = variance * np.einsum("ig,...ij,...j->...g", along, inverse, sums)
+    error = np.einsum("ig,...ij,jg->...g", along, inverse @ squares @ inverse, along)
     known = scale > 0  # a bin without noise is its own estimate
     return np.where(known, fitted, residuals), variance * np.sqrt(np.maximum(error, 0.0))
 

@@ -366,9 +366,15 @@ def contrasts(residuals: FloatArray, members: int) -> FloatArray:
 
     A model that is over- or under-confident, or biased one way, shows in these two sums of all bins.
     """
-    bins = residuals.shape[-1] // members
-    place = np.tile((2 * np.arange(bins) + 1) / bins - 1, members)
+    _, place = contrast_directions(residuals.shape[-1], members)
     found: FloatArray = np.stack([residuals.sum(axis=-1), residuals @ place], axis=-1)
+    return found
+
+
+def contrast_directions(size: int, members: int) -> FloatArray:
+    """(2, G * B) what :func:`contrasts` multiplies the ``size`` = G * B residual sums with: ones, and places."""
+    bins = size // members
+    found: FloatArray = np.stack([np.ones(size), np.tile((2 * np.arange(bins) + 1) / bins - 1, members)])
     return found
 
 
