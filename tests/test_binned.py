@@ -285,7 +285,7 @@ def test_a_shared_gap_is_weighted_by_what_each_bin_knows():
     design = contrasts(np.eye(15), 1)
     r = rng.normal(size=15) * scale
     squares = design.T @ np.diag(scale**2) @ design
-    fit, error = _tilt_and_shift(r, scale, contrasts(r, 1), squares, 1)
+    fit, error = _tilt_and_shift(r, scale, squares, 1)
     root = 1 / scale
     model = scale[:, None] ** 2 * design
     coefficients, *_ = np.linalg.lstsq(root[:, None] * model, root * r, rcond=None)
@@ -295,7 +295,7 @@ def test_a_shared_gap_is_weighted_by_what_each_bin_knows():
 
 
 def test_bins_without_noise_keep_their_gap():
-    """Whatever the others share: their error is known."""
+    """Whatever the others share, which they do not move: their error is known."""
     scale = np.array([0.0, 1.0, 1.0, 1.0, 0.0])
     residuals = np.array([3.0, 0.1, -0.2, 0.1, -2.0])
     tilt = contrasts(np.diag(scale), 1)
@@ -303,6 +303,14 @@ def test_bins_without_noise_keep_their_gap():
     assert 0.5 - 0.3 < found < 0.5 + 0.05
     none = ece_debiased(residuals, np.zeros(5), np.full(5, 10.0), 1, np.zeros((2, 2)))
     assert none == pytest.approx(np.abs(residuals).sum() / 10)
+    others = scale > 0
+    for gap in (0.0, 50.0):
+        residuals[~others] = gap
+        fit, _ = _tilt_and_shift(residuals, scale, tilt.T @ tilt, 1)
+        assert fit[~others] == pytest.approx(gap)
+        if gap == 0.0:
+            alone = fit[others]
+    assert fit[others] == pytest.approx(alone)
 
 
 def test_memory_of_debiasing_is_linear_in_the_cells():

@@ -213,6 +213,8 @@ def render(rows: list[Row]) -> str:
         null_within=sum(d <= p / 5 for d, _, p in null), null_likely=sum(d - 2 * se <= p / 5 for d, se, p in null),
         ratio=sum(d for d, _, _ in kept) / sum(p for _, _, p in kept), wrong=len(kept),
         all_ratio=sum(d for d, _, _ in kept + null) / sum(p for _, _, p in kept + null),
+        large=sum(p >= 0.01 for _, _, p in kept), large_within=sum(d <= p / 5 for d, _, p in kept if p >= 0.01),
+        largest=max(d for d, _, _ in kept),
         within=sum(d <= p / 5 for d, _, p in kept), likely=sum(d - 2 * se <= p / 5 for d, se, p in kept),
         naive_power=pooled(tested, "reject_naive"), exact_power=pooled(tested, "reject_exact"),
         normal_power=pooled([r for r in tested if "reject_exact" in r], "reject_normal"),
@@ -257,9 +259,10 @@ data sets redrawn from the model, which a user does not know. Intervals had {int
   {null_likely} if two standard errors are granted.
 - **Bias of miscalibrated models, n = 200.** Over all cells the debiased error has {ratio:.2f} of the plain error's
   absolute bias; it is at most a fifth in {within} of {wrong} cells, in {likely} if two standard errors are
-  granted. (Most of the others are cells where the plain error has next to no bias, and the ratio says little.) These
-  models are off by a scale, so their gaps are smooth. Gaps of about one standard error without any pattern come out
-  up to a third of a standard error too low (tests/test_binned.py).
+  granted, and in {large_within} of the {large} cells where the plain error is biased by a hundredth or more (elsewhere
+  the ratio says little). The largest bias left is {largest:.3f}. These models are off by a scale, so their gaps are
+  smooth. Gaps of about one standard error without any pattern come out up to a third of a standard error too low
+  (tests/test_binned.py).
 - **Bias of all models, n = 200.** {all_ratio:.2f} of the plain error's bias, calibrated and miscalibrated cells
   together.
 - **Power.** Miscalibrated models (n = 200) are rejected in {naive_power} % of data sets by the naive test,

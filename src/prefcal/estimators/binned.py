@@ -170,11 +170,10 @@ def ece_debiased(
     ``squares`` is the (..., 2, 2) sum over instances of t t', t their :func:`prefcal.estimators.cells.contrasts`.
     """
     share = np.divide(scale, weights, out=np.zeros(np.broadcast(scale, weights).shape), where=weights > 0)
-    sums = contrasts(residuals, members)
-    shared = _p_contrasts(sums, squares) / _FOR_SHARED
+    shared = _p_contrasts(contrasts(residuals, members), squares) / _FOR_SHARED
     anywhere = _p_pattern(_z_squares(residuals, scale), share) / (1 - _FOR_SHARED)
     left = _LEFT_AT_ZERO * _steps_up(np.minimum(np.minimum(shared, anywhere), 1.0), _FADE)
-    smooth, error = _tilt_and_shift(residuals, scale, sums, squares, members)
+    smooth, error = _tilt_and_shift(residuals, scale, squares, members)
     trust = _steps_up(_p_pattern(_z_squares(residuals - smooth, scale), share), _FADE_ROUGH)
     trust = trust * np.exp(-_z_squares(smooth, scale) / (2 * _NEAR_ZERO**2))
     sizes = trust * _less_bias(smooth, error, left) + (1 - trust) * _less_bias(residuals, scale, left)
@@ -226,19 +225,21 @@ def _p_contrasts(sums: FloatArray, squares: FloatArray) -> FloatArray:
 
 
 def _tilt_and_shift(
-    residuals: FloatArray, scale: FloatArray, sums: FloatArray, squares: FloatArray, members: int
+    residuals: FloatArray, scale: FloatArray, squares: FloatArray, members: int
 ) -> tuple[FloatArray, FloatArray]:
     """(..., G * B) residual sums of one tilt and shift of all bins, and their standard errors.
 
     Gaps s^2 (a + c place): what a logistic recalibration does to bins of variances s^2, to first order (Cox 1958). By
-    weighted least squares for independent bins; the errors are cluster-robust.
+    weighted least squares for independent bins; the errors are cluster-robust. A bin without noise, say of events
+    that were called impossible and all happened, is its own estimate and tells nothing of the others.
     """
+    known = scale > 0
     along = contrast_directions(residuals.shape[-1], members)
     variance = scale**2
     inverse = np.linalg.pinv(np.einsum("...g,ig,jg->...ij", variance, along, along), rcond=1e-8, hermitian=True)
+    sums = np.where(known, residuals, 0.0) @ along.T
     fitted = variance * np.einsum("ig,...ij,...j->...g", along, inverse, sums)
     error = np.einsum("ig,...ij,jg->...g", along, inverse @ squares @ inverse, along)
-    known = scale > 0  # a bin without noise is its own estimate
     return np.where(known, fitted, residuals), variance * np.sqrt(np.maximum(error, 0.0))
 
 
