@@ -260,9 +260,9 @@ data sets redrawn from the model, which a user does not know. Intervals had {int
 - **Bias of miscalibrated models, n = 200.** Over all cells the debiased error has {ratio:.2f} of the plain error's
   absolute bias; it is at most a fifth in {within} of {wrong} cells, in {likely} if two standard errors are
   granted, and in {large_within} of the {large} cells where the plain error is biased by a hundredth or more
-  (elsewhere the ratio says little). The largest bias left is {largest:.3f}. These models are off by a scale, so their gaps are
-  smooth. Gaps of about one standard error without any pattern come out up to a third of a standard error too low
-  (tests/test_binned.py).
+  (elsewhere the ratio says little). The largest bias left is {largest:.3f}. These models are off by a scale, so
+  their gaps are smooth. Gaps of about one standard error without any pattern come out up to a third of a standard
+  error too low (tests/test_binned.py).
 - **Bias of all models, n = 200.** {all_ratio:.2f} of the plain error's bias, calibrated and miscalibrated cells
   together.
 - **Power.** Miscalibrated models (n = 200) are rejected in {naive_power} % of data sets by the naive test,
