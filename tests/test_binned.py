@@ -251,11 +251,11 @@ def test_one_sure_bin_that_is_wrong_keeps_its_error_beside_bins_that_say_nothing
     assert found.interval[1] == pytest.approx(found.value + 2.06 * se, abs=0.01)
 
 
-def _debiased(z: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Of (runs, bins) residuals in standard errors, one instance an observation: independent bins."""
-    scale = np.ones(z.shape[-1]) if scale is None else scale
-    tilt = contrasts(np.diag(scale), 1)
-    return ece_debiased(z * scale, scale, np.full(z.shape[-1], float(scale.sum())), 1, tilt.T @ tilt)
+def _debiased(z: np.ndarray) -> np.ndarray:
+    """Of (runs, bins) residuals in standard errors of independent bins."""
+    ones = np.ones(z.shape[-1])
+    tilt = contrasts(np.diag(ones), 1)
+    return ece_debiased(z, ones, np.full(z.shape[-1], ones.sum()), 1, tilt.T @ tilt)
 
 
 @pytest.mark.parametrize("size", [1.0, 2.0])

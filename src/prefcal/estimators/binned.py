@@ -237,7 +237,7 @@ def _tilt_and_shift(
     along = contrast_directions(residuals.shape[-1], members)
     variance = scale**2
     inverse = np.linalg.pinv(np.einsum("...g,ig,jg->...ij", variance, along, along), rcond=1e-8, hermitian=True)
-    sums = np.where(known, residuals, 0.0) @ along.T
+    sums = contrasts(np.where(known, residuals, 0.0), members)
     fitted = variance * np.einsum("ig,...ij,...j->...g", along, inverse, sums)
     error = np.einsum("ig,...ij,jg->...g", along, inverse @ squares @ inverse, along)
     return np.where(known, fitted, residuals), variance * np.sqrt(np.maximum(error, 0.0))
